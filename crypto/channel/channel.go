@@ -1,0 +1,246 @@
+// Package channel carries bytes between departments' nodes over mutual GM TLS
+// (TLCP, GB/T 38636-2020, suite ECC_SM4_CBC_SM3) as net.Conn.
+//
+// tjfoc's gmtls does the protocol; a guard stands between it and the network and
+// lets only those bytes through that follow the one handshake used here. Without
+// it a single packet ends the process, and a node's escrowed encryption key is
+// enough to pass for that node. DESIGN.md lists what the guard closes.
+//
+// The suite has no forward secrecy, so nothing relies on the channel for
+// confidentiality or proof: messages are signed and sealed end to end.
+package channel
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"xinqiao/crypto/cert"
+	"xinqiao/crypto/gm"
+)
+
+// Errors of handshakes. Errors of package cert are wrapped as they are.
+var (
+	// ErrProtocol reports a peer that does not follow the handshake, or fails it.
+	ErrProtocol = errors.New("the peer broke the GM TLS handshake")
+	// ErrIdentity reports a peer whose certificates are genuine and the wrong ones.
+	ErrIdentity = errors.New("the peer is not who it has to be")
+	// ErrNotAdmitted reports a peer that Config.Admit turned away.
+	ErrNotAdmitted = errors.New("the peer is not admitted")
+	// ErrRefused reports that the peer turned us away; its log says why.
+	ErrRefused = errors.New("the peer refused the connection: see the peer's log")
+	// ErrShed reports a peer that was cut off mid-handshake to make room for others.
+	ErrShed = errors.New("the peer was silent too long while others waited")
+)
+
+const (
+	defaultHandshakeTimeout = 5 * time.Second
+	defaultMaxHandshakes    = 64
+	closeTimeout            = 2 * time.Second // for the farewell to a peer that does not read
+)
+
+// Config describes one node's end of its channels. Admit, certificates and keys
+// are required; the rest has defaults.
+type Config struct {
+	Root      []byte           // the exchange's root certificate, DER
+	SignCert  []byte           // this department's signing certificate, DER
+	EncCert   []byte           // this department's encryption certificate, DER
+	Signer    crypto.Signer    // of SignCert's key, in the shape of gm.NewSigner
+	Decrypter crypto.Decrypter // of EncCert's key, in the shape of gm.NewDecrypter
+
+	// Admit decides about membership and revocation. It is asked in each handshake
+	// about the peer's signing identity, after the certificates were verified and
+	// before the peer has proven that it holds the key. Several handshakes may ask at
+	// once. Nil refuses everybody.
+	Admit func(cert.Identity) error
+
+	Clock            func() time.Time // judges certificates; time.Now if nil
+	HandshakeTimeout time.Duration    // 5 s if zero; a real time span, whatever Clock says
+	MaxHandshakes    int              // of one listener at one moment; 64 if zero
+	Log              *slog.Logger     // discarded if nil
+}
+
+// Endpoint dials and listens for one node. It is safe for concurrent use.
+type Endpoint struct {
+	cfg  Config
+	root *cert.Root
+	dept string
+}
+
+// New checks that the certificates are valid now, belong together, and belong to
+// the keys.
+func New(cfg Config) (*Endpoint, error) {
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.HandshakeTimeout <= 0 {
+		cfg.HandshakeTimeout = defaultHandshakeTimeout
+	}
+	if cfg.MaxHandshakes <= 0 {
+		cfg.MaxHandshakes = defaultMaxHandshakes
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Signer == nil || cfg.Decrypter == nil {
+		return nil, errors.New("channel: a signer and a decrypter are needed")
+	}
+	root, err := cert.ParseRoot(cfg.Root)
+	if err != nil {
+		return nil, fmt.Errorf("channel: %w", err)
+	}
+	e := &Endpoint{cfg: cfg, root: root}
+	own, enc, err := e.verifyPair([][]byte{cfg.SignCert, cfg.EncCert})
+	if err != nil {
+		return nil, fmt.Errorf("channel: own certificates: %w", err)
+	}
+	for _, pair := range []struct {
+		usage cert.Usage
+		have  crypto.PublicKey
+		want  gm.PublicKey
+	}{{own.Usage, cfg.Signer.Public(), own.Key}, {enc.Usage, cfg.Decrypter.Public(), enc.Key}} {
+		if key, err := gm.PublicKeyOf(pair.have); err != nil || key != pair.want {
+			return nil, fmt.Errorf("channel: the %s key is not that of the %s certificate", pair.usage, pair.usage)
+		}
+	}
+	e.dept = own.Dept
+	return e, nil
+}
+
+// Dept returns the department whose certificates the endpoint uses.
+func (e *Endpoint) Dept() string { return e.dept }
+
+// verifyPair verifies a signing and an encryption certificate of one department.
+func (e *Endpoint) verifyPair(certs [][]byte) (sign, enc cert.Identity, err error) {
+	if len(certs) != 2 {
+		return sign, enc, fmt.Errorf("%w: %d certificates instead of two", ErrProtocol, len(certs))
+	}
+	now := e.cfg.Clock()
+	if sign, err = e.root.Verify(certs[0], now); err != nil {
+		return sign, enc, fmt.Errorf("signing certificate: %w", err)
+	}
+	if enc, err = e.root.Verify(certs[1], now); err != nil {
+		return sign, enc, fmt.Errorf("encryption certificate: %w", err)
+	}
+	switch {
+	case sign.Usage != cert.Signing || enc.Usage != cert.Encryption:
+		err = fmt.Errorf("%w: a %s and a %s certificate instead of a signing and an encryption one", ErrIdentity, sign.Usage, enc.Usage)
+	case sign.Dept != enc.Dept:
+		err = fmt.Errorf("%w: certificates of %q and %q", ErrIdentity, sign.Dept, enc.Dept)
+	case sign.Key == enc.Key:
+		err = fmt.Errorf("%w: one key for signing and encryption", ErrIdentity)
+	}
+	return sign, enc, err
+}
+
+// judge decides about a peer's certificates; want is the department that it has
+// to be, or empty.
+func (e *Endpoint) judge(certs [][]byte, want string) (cert.Identity, error) {
+	id, _, err := e.verifyPair(certs)
+	if err != nil {
+		return cert.Identity{}, err
+	}
+	if want != "" && id.Dept != want {
+		return cert.Identity{}, fmt.Errorf("%w: wanted %q, found %q", ErrIdentity, want, id.Dept)
+	}
+	if e.cfg.Admit == nil {
+		return cert.Identity{}, fmt.Errorf("%w: nobody is, as no admission is configured", ErrNotAdmitted)
+	}
+	if err := e.cfg.Admit(id); err != nil {
+		return cert.Identity{}, fmt.Errorf("%w: %q: %w", ErrNotAdmitted, id.Dept, err)
+	}
+	return id, nil
+}
+
+// Dial connects to addr and returns once the peer has proven to be dept and was
+// admitted. It takes no longer than HandshakeTimeout and ctx allow; which of the
+// two ended it, the error says.
+func (e *Endpoint) Dial(ctx context.Context, addr, dept string) (*Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.HandshakeTimeout)
+	defer cancel()
+	c, err := e.dial(ctx, addr, dept)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dial %s at %s: %w", dept, addr, err)
+	}
+	return c, nil
+}
+
+func (e *Endpoint) dial(ctx context.Context, addr, dept string) (*Conn, error) {
+	if dept == "" {
+		return nil, fmt.Errorf("%w: no department named", ErrIdentity)
+	}
+	var dialer net.Dialer
+	raw, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	// Closing reaches a handshake that waits. If ctx ends in the very moment of
+	// success, stop reports that the connection is already lost.
+	stop := context.AfterFunc(ctx, func() { raw.Close() })
+	c, err := newGuard(raw, e, dept).handshake(true)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		raw.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Conn is a channel to an admitted peer. As with every net.Conn, its methods may
+// be called at the same time. A Write that missed its deadline leaves the channel
+// unusable. Read returns io.EOF only if the peer closed; a cut connection is
+// io.ErrUnexpectedEOF.
+type Conn struct {
+	net.Conn // gmtls over the guard
+	raw      net.Conn
+	peer     cert.Identity
+	closed   atomic.Bool
+}
+
+// Peer returns the signing identity that the peer has proven in the handshake.
+// Whether it is still admitted is for the reader of each message to ask.
+func (c *Conn) Peer() cert.Identity { return c.peer }
+
+// Read reads from the channel.
+func (c *Conn) Read(p []byte) (n int, err error) {
+	defer c.contain(&err)
+	return c.Conn.Read(p)
+}
+
+// Write writes to the channel.
+func (c *Conn) Write(p []byte) (n int, err error) {
+	defer c.contain(&err)
+	return c.Conn.Write(p)
+}
+
+// contain ends this one connection when gmtls panics on what a peer sent.
+func (c *Conn) contain(err *error) {
+	if p := recover(); p != nil {
+		c.raw.Close()
+		*err = fmt.Errorf("%w: gmtls failed: %v", ErrProtocol, p)
+	}
+}
+
+// Close tells the peer and closes the connection. It waits at most two seconds
+// for a peer that does not read. The second Close returns net.ErrClosed.
+func (c *Conn) Close() (err error) {
+	if c.closed.Swap(true) {
+		return net.ErrClosed
+	}
+	defer c.contain(&err)
+	if err := c.raw.SetWriteDeadline(time.Now().Add(closeTimeout)); err != nil {
+		c.raw.Close()
+		return err
+	}
+	return c.Conn.Close()
+}

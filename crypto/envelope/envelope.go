@@ -1,0 +1,269 @@
+// Package envelope is the sealed document: encrypted for up to sixteen
+// recipients, bound to a context, and readable as a whole or not at all.
+//
+//	"XQE1" | header length (4 bytes, big-endian) | header | salt (32) | commitment (32) | chunks
+//
+// The header is canonical CBOR: the suite, and for each recipient the id of its
+// key and the 32-byte content key encrypted to it by SM2. From the content key, the
+// salt, the hash of everything up to the header's end and the hash of the context,
+// HKDF-SM3 derives the commitment and the SM4 key of this message. Chunks are
+// SM4-GCM over 64 KiB each, with their number and a last-chunk flag as nonce.
+//
+// The commitment is there because GCM does not commit to its key: without it a
+// sealer could wrap two content keys and let two recipients read two different
+// texts from the same bytes.
+package envelope
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"xinqiao/crypto/canon"
+	"xinqiao/crypto/gm"
+)
+
+// Limits. MaxPlaintext is in bytes; a larger document is for a streaming API,
+// which is not there yet.
+const (
+	MaxRecipients = 16
+	MaxPlaintext  = 64 << 20
+)
+
+const (
+	magic          = "XQE1"
+	domain         = "xinqiao/envelope/v1"
+	idDomain       = "xinqiao/key-id/v1"
+	chunkSize      = 64 << 10
+	saltSize       = 32
+	contentKeySize = 32
+	maxHeader      = 16 << 10
+	maxWrapped     = 512
+)
+
+// Errors of Open.
+var (
+	// ErrOpen is the one answer to every cryptographic failure: a wrong key, a
+	// wrong context, changed, cut or reordered bytes.
+	ErrOpen = errors.New("the envelope does not open")
+	// ErrNotRecipient reports an envelope that is addressed to others.
+	ErrNotRecipient = errors.New("the envelope is not addressed to this key")
+	// ErrFormat reports bytes that are no envelope of this version.
+	ErrFormat = errors.New("not an envelope of this version")
+)
+
+// A Recipient is who may open: the id under which it finds its wrapped key (the
+// SM3 hash of its encryption certificate, or KeyID) and the key itself.
+type Recipient struct {
+	ID  gm.Digest
+	Key gm.PublicKey
+}
+
+// Unwrapper decrypts with a recipient's private key; *keyring.Keyring is one.
+type Unwrapper interface {
+	Unwrap(ciphertext []byte) ([]byte, error)
+}
+
+// KeyID is the recipient id of a bare public key that has no certificate.
+func KeyID(e gm.Engine, key gm.PublicKey) gm.Digest {
+	return e.Sum(gm.Preimage(idDomain, key.Bytes()))
+}
+
+type header struct {
+	Suite string    `cbor:"1,keyasint"`
+	To    []wrapped `cbor:"2,keyasint"`
+}
+
+type wrapped struct {
+	ID  gm.Digest `cbor:"1,keyasint"`
+	Key []byte    `cbor:"2,keyasint"` // content key under SM2, ASN.1
+}
+
+// A Sealer seals many messages to the same recipients under one content key,
+// which is wrapped once. Each message has its own salt and key. It is safe for
+// concurrent use if its source of randomness is; it holds the content key, so
+// it lives no longer than an epoch.
+type Sealer struct {
+	engine  gm.Engine
+	rand    io.Reader
+	head    []byte // magic, length and header
+	headSum gm.Digest
+	key     [contentKeySize]byte
+}
+
+// NewSealer makes a content key from rand and wraps it for 1 to MaxRecipients
+// recipients, who need different ids.
+func NewSealer(e gm.Engine, rand io.Reader, to ...Recipient) (*Sealer, error) {
+	if len(to) == 0 || len(to) > MaxRecipients {
+		return nil, fmt.Errorf("seal for %d recipients: want 1 to %d", len(to), MaxRecipients)
+	}
+	s := &Sealer{engine: e, rand: rand}
+	if _, err := io.ReadFull(rand, s.key[:]); err != nil {
+		return nil, fmt.Errorf("make a content key: %w", err)
+	}
+	h := header{Suite: gm.Suite}
+	for _, r := range to {
+		if h.find(r.ID) != nil {
+			return nil, errors.New("seal: two recipients have the same id")
+		}
+		w, err := e.Encrypt(r.Key, s.key[:])
+		if err != nil {
+			return nil, fmt.Errorf("wrap the content key: %w", err)
+		}
+		h.To = append(h.To, wrapped{ID: r.ID, Key: w})
+	}
+	head, err := canon.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("encode the envelope's header: %w", err)
+	}
+	s.head = binary.BigEndian.AppendUint32([]byte(magic), uint32(len(head)))
+	s.head = append(s.head, head...)
+	s.headSum = e.Sum(s.head)
+	return s, nil
+}
+
+// Seal encrypts plaintext, at most MaxPlaintext bytes, to one message. It opens
+// only with the same context, which is not part of the message.
+func (s *Sealer) Seal(context, plaintext []byte) ([]byte, error) {
+	if len(plaintext) > MaxPlaintext {
+		return nil, fmt.Errorf("seal %d bytes: the limit is %d", len(plaintext), MaxPlaintext)
+	}
+	chunks := chunkCount(len(plaintext))
+	out := make([]byte, 0, len(s.head)+saltSize+gm.HashSize+len(plaintext)+chunks*gm.TagSize)
+	out = append(out, s.head...)
+	out = out[:len(s.head)+saltSize]
+	salt := out[len(s.head):]
+	if _, err := io.ReadFull(s.rand, salt); err != nil {
+		return nil, fmt.Errorf("make a salt: %w", err)
+	}
+	m := deriveMessage(s.engine, s.key[:], salt, s.headSum, context)
+	out = append(out, m.commitment...)
+	aead, err := s.engine.NewAEAD(m.key)
+	if err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	for i := range chunks {
+		n := min(chunkSize, len(plaintext))
+		out = aead.Seal(out, nonce(i, i == chunks-1), plaintext[:n], m.aad)
+		plaintext = plaintext[n:]
+	}
+	return out, nil
+}
+
+// Seal seals one message for the recipients, with a content key of its own.
+func Seal(e gm.Engine, rand io.Reader, context, plaintext []byte, to ...Recipient) ([]byte, error) {
+	s, err := NewSealer(e, rand, to...)
+	if err != nil {
+		return nil, err
+	}
+	return s.Seal(context, plaintext)
+}
+
+// Open decrypts an envelope for the recipient id, whose private key u uses. It
+// returns ErrFormat, ErrNotRecipient or ErrOpen, and plaintext only when every
+// chunk was authentic.
+func Open(e gm.Engine, id gm.Digest, u Unwrapper, context, sealed []byte) ([]byte, error) {
+	h, head, rest, err := parse(sealed)
+	if err != nil {
+		return nil, err
+	}
+	w := h.find(id)
+	if w == nil {
+		return nil, ErrNotRecipient
+	}
+	contentKey, err := u.Unwrap(w.Key)
+	if err != nil || len(contentKey) != contentKeySize {
+		return nil, ErrOpen
+	}
+	defer clear(contentKey)
+	salt, commitment, body := rest[:saltSize], rest[saltSize:saltSize+gm.HashSize], rest[saltSize+gm.HashSize:]
+	m := deriveMessage(e, contentKey, salt, e.Sum(head), context)
+	if !gm.Equal(m.commitment, commitment) {
+		return nil, ErrOpen
+	}
+	aead, err := e.NewAEAD(m.key)
+	if err != nil {
+		return nil, fmt.Errorf("open the envelope: %w", err)
+	}
+	chunks := (len(body) + chunkSize + gm.TagSize - 1) / (chunkSize + gm.TagSize)
+	plaintext := make([]byte, 0, len(body)-chunks*gm.TagSize)
+	for i := range chunks {
+		n := min(chunkSize+gm.TagSize, len(body))
+		if plaintext, err = aead.Open(plaintext, nonce(i, i == chunks-1), body[:n], m.aad); err != nil {
+			return nil, ErrOpen
+		}
+		body = body[n:]
+	}
+	return plaintext, nil
+}
+
+// parse splits an envelope and checks everything that needs no key.
+func parse(sealed []byte) (h header, head, rest []byte, err error) {
+	const fixed = len(magic) + 4
+	if len(sealed) < fixed || string(sealed[:len(magic)]) != magic {
+		return h, nil, nil, ErrFormat
+	}
+	n := int64(binary.BigEndian.Uint32(sealed[len(magic):fixed]))
+	if n > maxHeader || int64(len(sealed)-fixed) < n {
+		return h, nil, nil, ErrFormat
+	}
+	head, rest = sealed[:fixed+int(n)], sealed[fixed+int(n):]
+	if err := canon.Unmarshal(head[fixed:], &h); err != nil || !h.wellFormed() {
+		return h, nil, nil, ErrFormat
+	}
+	body := len(rest) - saltSize - gm.HashSize
+	last := body % (chunkSize + gm.TagSize)
+	switch {
+	case body < gm.TagSize, body > MaxPlaintext+chunkCount(MaxPlaintext)*gm.TagSize:
+		return h, nil, nil, ErrFormat
+	case last > 0 && last < gm.TagSize, last == gm.TagSize && body > gm.TagSize:
+		// A last chunk without content stands only for an empty plaintext.
+		return h, nil, nil, ErrFormat
+	}
+	return h, head, rest, nil
+}
+
+func (h header) wellFormed() bool {
+	if h.Suite != gm.Suite || len(h.To) == 0 || len(h.To) > MaxRecipients {
+		return false
+	}
+	for i, w := range h.To {
+		if len(w.Key) == 0 || len(w.Key) > maxWrapped || (header{To: h.To[:i]}).find(w.ID) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (h header) find(id gm.Digest) *wrapped {
+	for i := range h.To {
+		if h.To[i].ID == id {
+			return &h.To[i]
+		}
+	}
+	return nil
+}
+
+// messageKeys are what one message is sealed under.
+type messageKeys struct{ commitment, key, aad []byte }
+
+func deriveMessage(e gm.Engine, contentKey, salt []byte, headSum gm.Digest, context []byte) messageKeys {
+	contextSum := e.Sum(context)
+	info := domain + "\x00" + string(headSum[:]) + string(contextSum[:])
+	okm := gm.Derive(e, contentKey, salt, info, gm.HashSize+gm.SM4KeySize)
+	return messageKeys{commitment: okm[:gm.HashSize], key: okm[gm.HashSize:], aad: contextSum[:]}
+}
+
+func chunkCount(n int) int { return max(1, (n+chunkSize-1)/chunkSize) }
+
+// nonce numbers the chunks. Repeating it from zero is safe because each message
+// has its own key.
+func nonce(i int, last bool) []byte {
+	n := make([]byte, gm.NonceSize)
+	binary.BigEndian.PutUint64(n[3:11], uint64(i))
+	if last {
+		n[11] = 1
+	}
+	return n
+}

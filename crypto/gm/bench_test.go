@@ -1,0 +1,55 @@
+package gm
+
+import (
+	"fmt"
+	"testing"
+)
+
+func BenchmarkEngine(b *testing.B) {
+	key := newKey(b)
+	msg := make([]byte, 200)
+	for _, e := range engines() {
+		sig, err := e.Sign(key, msg)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(e.Name()+"/sign", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := e.Sign(key, msg); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(e.Name()+"/verify", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if !e.Verify(key.Public(), msg, sig) {
+					b.Fatal("rejected")
+				}
+			}
+		})
+		for _, size := range []int{64, 1 << 10, 64 << 10} {
+			data := make([]byte, size)
+			b.Run(fmt.Sprintf("%s/sm3/%d", e.Name(), size), func(b *testing.B) {
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				for b.Loop() {
+					e.Sum(data)
+				}
+			})
+			aead, err := e.NewAEAD(make([]byte, SM4KeySize))
+			if err != nil {
+				b.Fatal(err)
+			}
+			nonce, out := make([]byte, NonceSize), make([]byte, 0, size+TagSize)
+			b.Run(fmt.Sprintf("%s/seal/%d", e.Name(), size), func(b *testing.B) {
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				for b.Loop() {
+					aead.Seal(out, nonce, data, nil)
+				}
+			})
+		}
+	}
+}

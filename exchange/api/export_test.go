@@ -1,0 +1,13 @@
+package api
+
+import "slices"
+
+// RouteList returns the table of routes for the test of the contract.
+func RouteList() []string {
+	var out []string
+	for _, r := range routes() {
+		out = append(out, r.method+" "+r.path)
+	}
+	slices.Sort(out)
+	return out
+}

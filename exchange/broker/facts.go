@@ -1,0 +1,248 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"xinqiao/crypto/canon"
+	"xinqiao/exchange"
+	"xinqiao/ledger"
+	"xinqiao/policy"
+	"xinqiao/policy/authority"
+	"xinqiao/policy/rule"
+)
+
+// reading is everything that one decision rests on, read from one view of the
+// ledger, and the versions it was read at.
+type reading struct {
+	facts   policy.Facts
+	basis   ledger.Basis
+	revoked [][]byte // ids of materials, from the holder's status list
+	encCert []byte   // the requester's encryption certificate
+}
+
+// party is what the ledger says of a department.
+type party struct {
+	member, cert *ledger.Fact
+	certs        ledger.Certs
+}
+
+func (p party) active(now time.Time) bool { return p.member.In(now) && p.cert.In(now) }
+
+func readParty(v *ledger.View, dept exchange.Dept) (party, error) {
+	p := party{member: v.Fact(ledger.FactMember, string(dept)), cert: v.Fact(ledger.FactCert, string(dept))}
+	if p.cert == nil || !p.cert.Active {
+		return p, nil
+	}
+	var err error
+	p.certs, err = ledger.DecodeCerts(p.cert.Content)
+	return p, err
+}
+
+// read gathers the facts of a request. What is missing stays zero, and policy
+// denies by it; only what cannot be read at all is an error.
+func (b *Broker) read(ctx context.Context, q request) (reading, error) {
+	var r reading
+	err := b.cfg.Ledger.Read(ctx, func(v *ledger.View) error {
+		r = reading{}
+		holder, err := readParty(v, q.Holder)
+		if err != nil {
+			return err
+		}
+		requester, err := readParty(v, q.Requester)
+		if err != nil {
+			return err
+		}
+		r.encCert = requester.certs.Enc
+		r.facts = policy.Facts{At: v.Now(), Holder: q.Holder, Requester: q.Requester,
+			HolderActive: holder.active(v.Now()), RequesterActive: requester.active(v.Now()),
+			Item: q.Item, Views: slices.Clone(q.Views), Purpose: q.Purpose, Matter: q.Matter}
+		*r.basis.At(ledger.SlotHolderMember), *r.basis.At(ledger.SlotHolderCert) = holder.member.Ref(), holder.cert.Ref()
+		*r.basis.At(ledger.SlotRequesterMember), *r.basis.At(ledger.SlotRequesterCert) = requester.member.Ref(), requester.cert.Ref()
+		return errors.Join(b.readRules(v, q, &r), b.readGrant(v, q, &r), b.readAuthority(v, q, &r),
+			b.readCaseAndOperator(v, q, &r), b.readStatus(v, q, &r))
+	})
+	return r, err
+}
+
+// readRules reads the three layers: the authority's baseline, the holder's
+// rules and the requester's own restrictions.
+func (b *Broker) readRules(v *ledger.View, q request, r *reading) error {
+	baseline := v.Fact(ledger.FactBaseline, string(exchange.Authority))
+	rules := v.Fact(ledger.FactRules, string(q.Holder))
+	own := v.Fact(ledger.FactRestrictions, string(q.Requester))
+	*r.basis.At(ledger.SlotBaseline), *r.basis.At(ledger.SlotHolderRules) = baseline.Ref(), rules.Ref()
+	*r.basis.At(ledger.SlotRequesterRules) = own.Ref()
+	words, err := b.vocabulary(v)
+	if err != nil {
+		return err
+	}
+	bundle := func(content []byte) (rule.Bundle, error) {
+		files, err := rule.DecodeBundle(content)
+		if err != nil {
+			return rule.Bundle{}, err
+		}
+		return rule.ParseBundle(files, words)
+	}
+	base, err := parse(&b.mu, &b.bundles, baseline, bundle)
+	if err != nil {
+		return err
+	}
+	if r.facts.Baseline = base.Baseline; base.Baseline != nil {
+		words = words.WithBaseline(*base.Baseline)
+	}
+	held, holderErr := parse(&b.mu, &b.bundles, rules, bundle)
+	restricted, requesterErr := parse(&b.mu, &b.bundles, own, bundle)
+	r.facts.Rules, r.facts.Restrictions = held.Rules, restricted.Restrictions
+	return errors.Join(holderErr, requesterErr)
+}
+
+// vocabulary is the closed set of words that rules may use: the members' names
+// and what their catalogues list. The baseline adds its code lists.
+func (b *Broker) vocabulary(v *ledger.View) (rule.Vocabulary, error) {
+	var words rule.Vocabulary
+	for _, f := range v.All(ledger.FactMember) {
+		m, err := ledger.DecodeMember(f.Content)
+		if err != nil {
+			return words, err
+		}
+		words.Depts = append(words.Depts, policy.Term{Code: f.Key, ZH: m.Name, EN: m.NameEN})
+	}
+	for _, f := range v.All(ledger.FactCatalogue) {
+		items, err := b.catalogue(f)
+		if err != nil {
+			return words, err
+		}
+		words.Items = append(words.Items, items...)
+	}
+	return words, nil
+}
+
+// readGrant finds the share grant for the item's class; one in force wins over
+// one that is not.
+func (b *Broker) readGrant(v *ledger.View, q request, r *reading) error {
+	var found *ledger.Fact
+	var grant authority.Grant
+	for _, f := range v.All(ledger.FactGrant) {
+		if f.Provider != q.Holder || f.Grantee != q.Requester || found.In(v.Now()) {
+			continue
+		}
+		g, err := authority.DecodeGrant(f.Content)
+		if err != nil {
+			return err
+		}
+		if g.Class == q.Item.Class() {
+			found, grant = f, g
+		}
+	}
+	if found != nil {
+		r.facts.Grant = grant.Facts(found.Active, found.Provider, found.Grantee)
+		*r.basis.At(ledger.SlotGrant) = found.Ref()
+	}
+	return nil
+}
+
+// readAuthority opens the commitment of the authority fact that the request
+// names. One that does not open it is no authority.
+func (b *Broker) readAuthority(v *ledger.View, q request, r *reading) error {
+	if q.Authority == nil {
+		return nil
+	}
+	f := v.Fact(ledger.FactAuthority, q.Authority.Key)
+	record, err := authority.Decode(q.Authority.Record)
+	if f == nil || err != nil {
+		return nil // what is not a record on the ledger is no authority, and policy denies by that
+	}
+	r.facts.Authority = record.Facts(b.cfg.Engine, q.Authority.Salt[:], standing(f), q.Subject, q.Case.Case)
+	*r.basis.At(ledger.SlotAuthority) = f.Ref()
+	return nil
+}
+
+// standing is what the ledger says of an authority record.
+func standing(f *ledger.Fact) authority.Standing {
+	s := authority.Standing{Commitment: f.Commitment, Provider: f.Provider, Grantee: f.Grantee, State: policy.StateActive,
+		NotBefore: f.NotBefore, NotAfter: f.NotAfter, MaxReads: f.MaxReads, Reads: f.Reads}
+	if !f.Active {
+		s.State = policy.StateWithdrawn
+	}
+	return s
+}
+
+func (b *Broker) readCaseAndOperator(v *ledger.View, q request, r *reading) error {
+	if f := v.Fact(ledger.FactCase, q.Case.Key); q.Case.Key != "" && f != nil {
+		r.facts.CaseOpen = f.In(v.Now()) && f.Provider == q.Holder && f.Grantee == q.Requester &&
+			f.Commitment == caseCommitment(b.cfg.Engine, q.Case.Salt, q.Case.Case, q.Holder)
+		*r.basis.At(ledger.SlotCase) = f.Ref()
+	}
+	f := v.Fact(ledger.FactRoster, string(q.Requester))
+	if f == nil || !f.Active {
+		return nil
+	}
+	*r.basis.At(ledger.SlotRoster) = f.Ref()
+	roster, err := authority.DecodeRoster(f.Content)
+	if err != nil {
+		return err
+	}
+	ticket := authority.Ticket{Operator: q.Operator.Operator, Role: q.Operator.Role, Salt: q.Operator.Salt}
+	if roster.Holds(b.cfg.Engine, ticket) {
+		r.facts.Role = ticket.Role
+	}
+	return nil
+}
+
+func (b *Broker) readStatus(v *ledger.View, q request, r *reading) error {
+	items, err := b.catalogue(v.Fact(ledger.FactCatalogue, string(q.Holder)))
+	if err != nil {
+		return err
+	}
+	for _, item := range items {
+		if item.Item == q.Item {
+			r.facts.ItemKnown = true
+		}
+	}
+	f := v.Fact(ledger.FactStatus, string(q.Holder))
+	*r.basis.At(ledger.SlotStatus) = f.Ref()
+	if f == nil || !f.In(v.Now()) {
+		return nil
+	}
+	if err := canon.Unmarshal(f.Content, &r.revoked); err != nil {
+		return err
+	}
+	r.facts.MaterialsCurrent = true
+	return nil
+}
+
+func (b *Broker) catalogue(f *ledger.Fact) ([]exchange.CatalogueItem, error) {
+	return parse(&b.mu, &b.catalogues, f, func(content []byte) (items []exchange.CatalogueItem, err error) {
+		return items, canon.Unmarshal(content, &items)
+	})
+}
+
+// Catalogue lists what every active member holds, in order of item.
+func (b *Broker) Catalogue(ctx context.Context) ([]exchange.CatalogueItem, error) {
+	var all []exchange.CatalogueItem
+	err := b.cfg.Ledger.Read(ctx, func(v *ledger.View) error {
+		all = nil
+		for _, f := range v.All(ledger.FactCatalogue) {
+			if m := v.Fact(ledger.FactMember, f.Key); !f.In(v.Now()) || !m.In(v.Now()) {
+				continue
+			}
+			items, err := b.catalogue(f)
+			if err != nil {
+				b.cfg.Log.Warn("catalogue left out: it does not decode", "dept", f.Key, "err", err)
+				continue
+			}
+			all = append(all, items...)
+		}
+		return nil
+	})
+	slices.SortFunc(all, func(x, y exchange.CatalogueItem) int {
+		if x.Item < y.Item {
+			return -1
+		}
+		return 1
+	})
+	return all, err
+}

@@ -1,0 +1,119 @@
+package node
+
+import (
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"xinqiao/crypto/cert"
+	"xinqiao/crypto/gm"
+	"xinqiao/crypto/keyring"
+	"xinqiao/exchange"
+)
+
+// identity is who this node is: its keys and the certificates that name them.
+type identity struct {
+	keys     *keyring.Keyring
+	sign     []byte // DER
+	enc      []byte
+	signID   cert.Identity
+	encID    cert.Identity
+	web      tls.Certificate
+	engine   gm.Engine
+	second   gm.Engine
+	anchors  *anchors
+	identify func(der []byte, usage cert.Usage, at time.Time) (string, gm.PublicKey, error)
+}
+
+// openIdentity opens keyring, certificates and genesis and checks that they are
+// one department's: a node that starts with another's keys would sign what
+// nobody accepts.
+func openIdentity(c Config, now time.Time) (*identity, error) {
+	id := &identity{}
+	var err error
+	if id.engine, id.second, err = gm.ByName(c.Engine); err != nil {
+		return nil, err
+	}
+	for _, e := range []gm.Engine{id.engine, id.second} {
+		if err := gm.SelfTest(e); err != nil {
+			return nil, fmt.Errorf("self-test of the %s engine: %w", e.Name(), err)
+		}
+	}
+	genesis, err := ReadGenesis(c.Genesis)
+	if err != nil {
+		return nil, err
+	}
+	if id.anchors, err = genesis.open(now); err != nil {
+		return nil, err
+	}
+	passphrase, err := c.Passphrase()
+	if err != nil {
+		return nil, err
+	}
+	if id.keys, err = keyring.Open(c.Keyring, passphrase, id.engine); err != nil {
+		return nil, fmt.Errorf("open the keyring: %w", err)
+	}
+	if id.sign, id.signID, err = id.own(c, c.SignCert, cert.Signing, id.keys.SignPublic(), now); err != nil {
+		return nil, err
+	}
+	if id.enc, id.encID, err = id.own(c, c.EncCert, cert.Encryption, id.keys.EncPublic(), now); err != nil {
+		return nil, err
+	}
+	if id.web, err = tls.LoadX509KeyPair(c.Web.Cert, c.Web.Key); err != nil {
+		return nil, fmt.Errorf("web certificate: %w", err)
+	}
+	id.identify = func(der []byte, usage cert.Usage, at time.Time) (string, gm.PublicKey, error) {
+		who, err := cert.Verify(id.anchors.root, der, at)
+		if err == nil && who.Usage != usage {
+			err = errors.New("the certificate is for another use")
+		}
+		return who.Dept, who.Key, err
+	}
+	return id, nil
+}
+
+func (id *identity) own(c Config, path string, usage cert.Usage, key gm.PublicKey, now time.Time) ([]byte, cert.Identity, error) {
+	file, err := os.ReadFile(path)
+	if err != nil {
+		return nil, cert.Identity{}, fmt.Errorf("read the certificate: %w", err)
+	}
+	der, err := cert.DecodePEM(file)
+	if err != nil {
+		return nil, cert.Identity{}, fmt.Errorf("certificate: %w", err)
+	}
+	who, err := cert.Verify(id.anchors.root, der, now)
+	switch {
+	case err != nil:
+		return nil, who, fmt.Errorf("certificate: %w", err)
+	case who.Dept != string(c.Department) || who.Usage != usage:
+		return nil, who, fmt.Errorf("the certificate is %s's for another department or use, not this node's", who.Dept)
+	case who.Key != key:
+		return nil, who, errors.New("the certificate is for another key than the keyring's")
+	}
+	return der, who, nil
+}
+
+func (id *identity) signing(der []byte, at time.Time) (string, gm.PublicKey, error) {
+	return id.identify(der, cert.Signing, at)
+}
+
+func (id *identity) sealing(der []byte, at time.Time) (string, gm.PublicKey, error) {
+	return id.identify(der, cert.Encryption, at)
+}
+
+// rootPEM returns the SM2 root for evidence and trust files.
+func (id *identity) rootPEM() string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.anchors.root}))
+}
+
+// authorityEnc returns the authority's encryption key from the genesis.
+func (id *identity) authorityEnc(now time.Time) (gm.PublicKey, gm.Digest, error) {
+	dept, key, err := id.sealing(id.anchors.authorityEnc, now)
+	if err == nil && dept != string(exchange.Authority) {
+		err = errors.New("genesis: the authority's encryption certificate names another")
+	}
+	return key, id.engine.Sum(id.anchors.authorityEnc), err
+}

@@ -1,0 +1,381 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"xinqiao/crypto/cert"
+	"xinqiao/crypto/channel"
+	"xinqiao/crypto/envelope"
+	"xinqiao/crypto/gm"
+	"xinqiao/exchange"
+	"xinqiao/exchange/broker"
+	"xinqiao/exchange/peer"
+	"xinqiao/exchange/source"
+	"xinqiao/ledger"
+	"xinqiao/ledger/checkpoint"
+	"xinqiao/ledger/index"
+	"xinqiao/ledger/replica"
+	"xinqiao/ledger/store"
+	"xinqiao/policy/authority"
+)
+
+// Options are what a caller may set beside the Config.
+type Options struct {
+	Clock func() time.Time // time.Now when nil
+	Log   *slog.Logger     // required
+	// Crash is called at named points and may end the process there; tests of
+	// crashes set it.
+	Crash func(point string)
+}
+
+// Node is one department's running node.
+type Node struct {
+	cfg       Config
+	log       *slog.Logger
+	clock     func() time.Time
+	crash     func(string)
+	id        *identity
+	store     *store.Store
+	ledger    *ledger.Ledger
+	replica   *replica.Replica
+	index     *index.Index
+	broker    *broker.Broker
+	metrics   *metrics
+	client    *peer.Client
+	codes     *loginCodes
+	tickets   []authority.Ticket
+	published atomic.Bool
+	fatal     chan error
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
+
+	mu    sync.Mutex
+	stops []stop // mu protects stops
+}
+
+type stop struct {
+	name string
+	fn   func(context.Context) error
+}
+
+// Start opens everything in its order and returns once the node listens; it
+// becomes ready when it has found a leader and its facts are on the ledger. A
+// failure on the way takes apart what was opened.
+func Start(ctx context.Context, cfg Config, o Options) (*Node, error) {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Crash == nil {
+		o.Crash = func(string) {}
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	n := &Node{cfg: cfg, log: o.Log, clock: o.Clock, crash: o.Crash, fatal: make(chan error, 4), cancel: cancel, codes: newLoginCodes(o.Clock)}
+	n.push("background work", func(context.Context) error { cancel(); n.wg.Wait(); return nil })
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{{"identity", n.openIdentity}, {"store", n.openStore}, {"ledger", n.openLedger}, {"channels", n.openChannels},
+		{"exchange", n.openBroker}, {"web", n.openWeb}, {"run", n.run}} {
+		if err := step.do(run); err != nil {
+			err = fmt.Errorf("start %s: %w", step.name, err)
+			stopCtx, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer done()
+			return nil, errors.Join(err, n.Stop(stopCtx))
+		}
+	}
+	return n, nil
+}
+
+// Fatal yields the reason when the node must stop: a ledger that does not
+// verify, a failed write. Going on would risk what was promised.
+func (n *Node) Fatal() <-chan error { return n.fatal }
+
+// Stop takes the node apart in the reverse order: listeners first, so that
+// nothing new arrives, then replication, then the store.
+func (n *Node) Stop(ctx context.Context) error {
+	n.mu.Lock()
+	stops := n.stops
+	n.stops = nil
+	n.mu.Unlock()
+	var err error
+	for i := len(stops) - 1; i >= 0; i-- {
+		if e := stops[i].fn(ctx); e != nil {
+			err = errors.Join(err, fmt.Errorf("stop %s: %w", stops[i].name, e))
+		}
+	}
+	return err
+}
+
+func (n *Node) push(name string, fn func(context.Context) error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stops = append(n.stops, stop{name, fn})
+}
+
+func (n *Node) openIdentity(context.Context) (err error) {
+	n.id, err = openIdentity(n.cfg, n.clock())
+	return err
+}
+
+func (n *Node) openStore(context.Context) (err error) {
+	if err := os.MkdirAll(n.cfg.Data, 0o700); err != nil {
+		return err
+	}
+	n.store, err = store.Open(filepath.Join(n.cfg.Data, "ledger.db"), store.Options{Origin: n.id.anchors.Origin})
+	if err != nil {
+		return err
+	}
+	n.push("store", func(context.Context) error { return n.store.Close() })
+	n.index = index.New(func(subject string) index.Tag {
+		d := n.id.keys.LocalTag("index", []byte(subject))
+		return index.Tag(d[:16])
+	})
+	return nil
+}
+
+func (n *Node) openLedger(context.Context) (err error) {
+	n.metrics = newMetrics(n)
+	n.ledger, err = ledger.Open(ledger.Config{Origin: n.id.anchors.Origin, Self: n.cfg.Department, Cert: n.id.signID.Fingerprint,
+		Key: n.id.keys.SignPublic(), AuthorityCert: n.id.anchors.authoritySign, Engine: n.id.engine, Second: n.id.second,
+		Signer: n.id.keys, Storage: n.store, Identify: n.id.signing, Clock: n.clock, Log: n.log, Verified: n.verified, Crash: n.crash})
+	return err
+}
+
+// verified feeds the search index; the ledger calls it for every leaf in order.
+func (n *Node) verified(at uint64, leaf ledger.Leaf, e ledger.Entry, hash gm.Digest) {
+	row := exchange.LedgerRow{Index: at, Entry: e.ID.String(), Kind: kindName(e), Result: leaf.Result.String(), Time: leaf.At(),
+		Author: e.Author, Leaf: fmt.Sprintf("%x", hash)}
+	if a := e.Access; a != nil {
+		row.Holder, row.Requester, row.Class, row.Outcome = a.Holder, a.Requester, a.Class, a.Outcome
+	}
+	if f := e.Fact; f != nil {
+		row.Holder, row.Requester = f.Provider, f.Grantee
+	}
+	n.index.Add(row)
+	if a := e.Access; a != nil && (a.Holder == n.cfg.Department || a.Requester == n.cfg.Department) {
+		n.broker.Reopen(e.Author, e.ID)
+	}
+}
+
+// kindName tells an officer what an entry is: its kind, and for facts which.
+func kindName(e ledger.Entry) string {
+	if e.Fact == nil {
+		return e.Kind.String()
+	}
+	if e.Fact.Action == ledger.Withdraw {
+		return e.Fact.Type.String() + "-withdrawn"
+	}
+	return e.Fact.Type.String()
+}
+
+// openChannels opens the two GM TLS listeners and what runs over them.
+func (n *Node) openChannels(context.Context) error {
+	end, err := channel.New(channel.Config{Root: n.id.anchors.root, SignCert: n.id.sign, EncCert: n.id.enc, Signer: n.id.keys.TLSSigner(),
+		Decrypter: n.id.keys.TLSDecrypter(), Admit: n.admit, Clock: n.clock, Log: n.log})
+	if err != nil {
+		return err
+	}
+	raftListener, err := end.Listen(n.cfg.Listen.Raft)
+	if err != nil {
+		return fmt.Errorf("listen.raft: %w", err)
+	}
+	n.push("raft listener", func(context.Context) error { return ignoreClosed(raftListener.Close()) })
+	dial := func(ctx context.Context, addr string, dept exchange.Dept) (net.Conn, error) {
+		return end.Dial(ctx, addr, string(dept))
+	}
+	n.client = peer.NewClient(peer.ClientConfig{Self: n.cfg.Department, Dial: dial, Address: n.peerAddress})
+	n.push("peer client", func(context.Context) error { n.client.Close(); return nil })
+	if n.replica, err = replica.Open(n.replicaConfig(), n.ledger, n.client, raftListener, dial); err != nil {
+		return err
+	}
+	n.push("replica", n.replica.Shutdown)
+	n.push("ledger", func(context.Context) error { return n.ledger.Close() })
+	peerListener, err := end.Listen(n.cfg.Listen.Peer)
+	if err != nil {
+		return fmt.Errorf("listen.peer: %w", err)
+	}
+	server := peer.NewServer(peer.ServerConfig{Asked: lateAsked{n}, Appender: n.replica, Witness: witness{n}, Log: n.log})
+	n.push("peer server", server.Shutdown)
+	n.wg.Go(func() {
+		if err := server.Serve(peerListener); err != nil {
+			n.fail(fmt.Errorf("peer server: %w", err))
+		}
+	})
+	return nil
+}
+
+// peerOf returns whose connection the channel has authenticated.
+func peerOf(c net.Conn) (exchange.Dept, bool) {
+	conn, ok := c.(*channel.Conn)
+	if !ok {
+		return "", false
+	}
+	return exchange.Dept(conn.Peer().Dept), true
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func (n *Node) replicaConfig() replica.Config {
+	cfg := replica.Config{Self: n.cfg.Department, Dir: filepath.Join(n.cfg.Data, "raft"), Addr: n.cfg.Listen.Raft,
+		Members: n.raftMembers, Genesis: n.id.anchors.Frames, Check: n.ledger.CheckFrame, PeerOf: peerOf, Clock: n.clock, Log: n.log}
+	for dept, m := range n.id.anchors.members {
+		if m.Voter {
+			cfg.Voters = append(cfg.Voters, replica.Peer{Dept: dept, Addr: m.Raft, Voter: true})
+		}
+	}
+	sortPeers(cfg.Voters)
+	return cfg
+}
+
+// members returns the active members as the applied ledger has them, or as the
+// genesis does while there is no ledger yet. Admission does not wait for the
+// watermark: without replication there would be none.
+func (n *Node) members() map[exchange.Dept]ledger.Member {
+	found := n.ledger.AppliedMembers()
+	if len(found) == 0 {
+		return n.id.anchors.members
+	}
+	return found
+}
+
+func (n *Node) raftMembers() []replica.Peer {
+	var list []replica.Peer
+	for dept, m := range n.ledger.AppliedMembers() {
+		list = append(list, replica.Peer{Dept: dept, Addr: m.Raft, Voter: m.Voter})
+	}
+	sortPeers(list)
+	return list
+}
+
+func sortPeers(list []replica.Peer) {
+	slices.SortFunc(list, func(a, b replica.Peer) int { return strings.Compare(string(a.Dept), string(b.Dept)) })
+}
+
+func (n *Node) peerAddress(dept exchange.Dept) (string, bool) {
+	m, ok := n.members()[dept]
+	return m.Peer, ok
+}
+
+// admit is asked at every handshake: the peer must be an active member and show
+// exactly the signing certificate that the ledger holds for it.
+func (n *Node) admit(who cert.Identity) error {
+	dept := exchange.Dept(who.Dept)
+	if _, ok := n.members()[dept]; !ok {
+		return fmt.Errorf("%s is not a member", who.Dept)
+	}
+	held := n.ledger.AppliedCert(dept)
+	if held == nil && n.ledger.Size() == 0 {
+		held = n.id.anchors.certs[dept].Sign
+	}
+	if held == nil || n.id.engine.Sum(held) != who.Fingerprint {
+		return fmt.Errorf("%s shows another certificate than the ledger holds", who.Dept)
+	}
+	return nil
+}
+
+func (n *Node) openBroker(context.Context) error {
+	vault, err := source.OpenVault(n.cfg.Vault, n.id.keys, n.id.engine)
+	if err != nil {
+		return err
+	}
+	key, id, err := n.id.authorityEnc(n.clock())
+	if err != nil {
+		return err
+	}
+	if _, err := n.roster(); err != nil {
+		return err
+	}
+	n.broker = broker.New(broker.Config{Self: n.cfg.Department, Population: n.cfg.Population, Engine: n.id.engine, Ledger: n.ledger,
+		Keys: n.id.keys, Cert: n.id.signID.Fingerprint, EncCert: n.id.encID.Fingerprint, EncKey: n.id.encID.Key,
+		Authority: envelope.Recipient{ID: id, Key: key}, SigningCert: n.id.signing, SealingCert: n.id.sealing,
+		Source: vault, Peer: n.client, Store: n.store, Roster: n.tickets, Clock: n.clock, Log: n.log,
+		Observe: n.metrics.observeExchange, Crash: n.crash,
+		BodyOpened: func(author exchange.Dept, entry ledger.ID, d broker.Detail) {
+			n.index.Open(author, entry.String(), index.Detail{Subject: d.Subject.ID, Item: d.Item, Views: d.Views, Purpose: d.Purpose,
+				Case: d.Case, Operator: d.Operator, Reasons: d.Reasons})
+		}})
+	return nil
+}
+
+// run starts what goes on in the background.
+func (n *Node) run(ctx context.Context) error {
+	own, err := n.readOwnFacts()
+	if err != nil {
+		return err
+	}
+	n.ledger.Start(n.replica)
+	n.wg.Go(func() { n.publishLoop(ctx, own) })
+	n.wg.Go(func() { n.broker.AcknowledgeLoop(ctx) })
+	n.wg.Go(func() { n.ledger.PublishLoop(ctx, n.client, n.replica.IsLeader) })
+	n.wg.Go(func() { n.watch(ctx) })
+	return nil
+}
+
+// watch ends the node when something below it may not go on, and keeps the
+// index's idea of what is cosigned.
+func (n *Node) watch(ctx context.Context) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case err := <-n.replica.Fatal():
+			n.fail(fmt.Errorf("replica: %w", err))
+			return
+		case <-n.ledger.Fatal():
+			// A ledger that was forked or rots stays up to be looked at; it releases,
+			// applies and cosigns nothing. A failed write is the store's and ends the process.
+			if err := n.store.Err(); err != nil {
+				n.fail(err)
+			}
+			return
+		case <-tick.C:
+			if size, _, err := n.ledger.Checkpoint(); err == nil {
+				n.index.SetCosigned(size)
+			}
+		}
+	}
+}
+
+func (n *Node) fail(err error) {
+	select {
+	case n.fatal <- err:
+	default:
+	}
+}
+
+// lateAsked and witness are the node's faces towards its peers.
+type lateAsked struct{ n *Node }
+
+func (a lateAsked) Answer(ctx context.Context, from exchange.Dept, request []byte) ([]byte, error) {
+	if !a.n.published.Load() {
+		return nil, &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeNoQuorum, Op: "node.Answer",
+			Msg: "the node is starting", Hint: "try again in a moment with the same key"}
+	}
+	return a.n.broker.Answer(ctx, from, request)
+}
+
+type witness struct{ n *Node }
+
+func (w witness) Cosign(ctx context.Context, size uint64, root gm.Digest) (checkpoint.Cosignature, error) {
+	return w.n.ledger.Cosign(ctx, size, root)
+}
+
+func (w witness) Accept(ctx context.Context, note []byte) error { return w.n.ledger.Accept(ctx, note) }

@@ -1,0 +1,213 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"sync"
+	"time"
+
+	"xinqiao/crypto/gm"
+	"xinqiao/exchange"
+	"xinqiao/ledger"
+	"xinqiao/ledger/verify"
+)
+
+// access is the node's ledger as people and systems read it. What is read is
+// itself recorded: officers are seen as well.
+type access struct{ n *Node }
+
+// Search returns a page of rows, newest first, and the next page's cursor.
+func (a access) Search(ctx context.Context, q exchange.LedgerQuery) ([]exchange.LedgerRow, string, error) {
+	rows, next, err := a.n.index.Search(q)
+	if err == nil && q.Subject != "" {
+		err = a.n.recordViewing(ctx, "search", len(rows))
+	}
+	return rows, next, err
+}
+
+// Row returns one entry.
+func (a access) Row(_ context.Context, at uint64) (exchange.LedgerRow, error) {
+	row, ok := a.n.index.Row(at)
+	if !ok {
+		return row, noEntry(nil)
+	}
+	return row, nil
+}
+
+func noEntry(err error) error {
+	return &exchange.Error{Kind: exchange.NotFound, Code: exchange.CodeNotFound, Op: "node.ledger",
+		Msg: "the ledger has no such entry", Hint: "search the ledger for the entry's index", Err: err}
+}
+
+// Proof returns what proves an entry to an outsider.
+func (a access) Proof(ctx context.Context, at uint64) (exchange.LedgerProof, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	p, err := a.n.ledger.Proof(ctx, at)
+	switch {
+	case errors.Is(err, ledger.ErrNotFound):
+		return p, noEntry(err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return p, &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeNoQuorum, Op: "node.Proof",
+			Msg: "no checkpoint with a quorum of cosignatures covers the entry yet", Hint: "try again when the other departments' nodes can be reached", Err: err}
+	}
+	return p, err
+}
+
+// Checkpoint returns the newest cosigned checkpoint.
+func (a access) Checkpoint(context.Context) (string, error) {
+	_, note, err := a.n.ledger.Checkpoint()
+	if errors.Is(err, ledger.ErrNotFound) {
+		return "", &exchange.Error{Kind: exchange.NotFound, Code: exchange.CodeNotFound, Op: "node.Checkpoint",
+			Msg: "there is no cosigned checkpoint yet", Hint: "try again in a moment"}
+	}
+	return string(note), err
+}
+
+// Evidence packs the entries, with the bodies that this department holds, into
+// a file that xqverify checks without this node. The export is recorded.
+func (a access) Evidence(ctx context.Context, indices []uint64) ([]byte, error) {
+	sel := verify.Selection{Exporter: a.n.cfg.Department, Created: a.n.clock(), Bodies: map[uint64][]byte{}}
+	for _, at := range indices {
+		p, err := a.Proof(ctx, at)
+		if err != nil {
+			return nil, err
+		}
+		sel.Proofs = append(sel.Proofs, p)
+		_, e, err := ledger.DecodeLeaf(p.Leaf)
+		if err != nil {
+			return nil, err
+		}
+		raw, ok, err := a.n.broker.Body(e.Author, e.ID)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			sel.Bodies[at] = raw
+		}
+	}
+	if err := a.sameHead(ctx, &sel); err != nil {
+		return nil, err
+	}
+	if err := a.certificates(ctx, &sel); err != nil {
+		return nil, err
+	}
+	file, err := verify.Export(a.n.id.engine, a.n.id.keys, sel)
+	if err != nil {
+		return nil, err
+	}
+	return file, a.n.recordViewing(ctx, "export", len(indices))
+}
+
+// sameHead takes the proofs again until all lead to one tree head: a new
+// checkpoint may come in between.
+func (a access) sameHead(ctx context.Context, sel *verify.Selection) error {
+	for range 10 {
+		same := true
+		for i := range sel.Proofs {
+			same = same && sel.Proofs[i].Size == sel.Proofs[0].Size
+		}
+		if same {
+			return nil
+		}
+		for i := range sel.Proofs {
+			var err error
+			if sel.Proofs[i], err = a.Proof(ctx, sel.Proofs[i].Index); err != nil {
+				return err
+			}
+		}
+	}
+	return &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeBusy, Op: "node.Evidence",
+		Msg: "new checkpoints kept arriving while the evidence was gathered", Hint: "try again"}
+}
+
+func (a access) certificates(ctx context.Context, sel *verify.Selection) error {
+	add := func(dept exchange.Dept, der []byte) {
+		if _, key, err := a.n.id.signing(der, a.n.clock()); err == nil {
+			sel.Certificates = append(sel.Certificates, verify.Certificate{Dept: dept, DER: der, Key: key})
+		}
+	}
+	add(a.n.cfg.Department, a.n.id.sign)
+	add(exchange.Authority, a.n.id.anchors.authoritySign)
+	return a.n.ledger.Read(ctx, func(v *ledger.View) error {
+		for _, f := range v.All(ledger.FactCert) {
+			certs, err := ledger.DecodeCerts(f.Content)
+			if err != nil {
+				return err
+			}
+			if dept := exchange.Dept(f.Key); dept != a.n.cfg.Department && dept != exchange.Authority {
+				add(dept, certs.Sign)
+			}
+		}
+		return nil
+	})
+}
+
+// recordViewing puts on the ledger that people have looked: what they see is
+// shown only once that is committed.
+func (n *Node) recordViewing(ctx context.Context, action string, rows int) error {
+	id, err := ledger.NewID()
+	if err != nil {
+		return err
+	}
+	var salt gm.Digest
+	// crypto/rand.Read does not fail (Go 1.24 and later).
+	_, _ = rand.Read(salt[:])
+	e := ledger.Entry{Suite: gm.Suite, Kind: ledger.KindView, ID: id, Author: n.cfg.Department, Origin: n.clock().UnixMilli(),
+		View: &ledger.Viewing{Action: action, Rows: uint32(rows), Body: gm.Commit(n.id.engine, ledger.DomainView, salt[:], []byte(action))}}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if _, err := n.ledger.Append(ctx, e); err != nil {
+		return &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeNoQuorum, Op: "node.recordViewing",
+			Msg: "the viewing cannot be recorded, so nothing is shown", Hint: "try again when the ledger has a quorum", Err: err}
+	}
+	return nil
+}
+
+// loginCodes are one-time codes with which officers log in to the ledger pages.
+type loginCodes struct {
+	clock func() time.Time
+
+	mu    sync.Mutex
+	codes map[gm.Digest]loginCode // mu protects codes, by digest of the code
+}
+
+type loginCode struct {
+	officer string
+	until   time.Time
+}
+
+// codeLife is how long a login code can be redeemed.
+const codeLife = 10 * time.Minute
+
+func newLoginCodes(clock func() time.Time) *loginCodes {
+	return &loginCodes{clock: clock, codes: map[gm.Digest]loginCode{}}
+}
+
+// Issue returns a new code for officer.
+func (l *loginCodes) Issue(officer string) string {
+	code := rand.Text()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for d, c := range l.codes {
+		if l.clock().After(c.until) {
+			delete(l.codes, d)
+		}
+	}
+	l.codes[gm.Emmansun().Sum([]byte(code))] = loginCode{officer, l.clock().Add(codeLife)}
+	return code
+}
+
+// Redeem uses a code up and says whose it was.
+func (l *loginCodes) Redeem(code string) (officer string, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := gm.Emmansun().Sum([]byte(code))
+	c, known := l.codes[d]
+	delete(l.codes, d)
+	if !known || l.clock().After(c.until) {
+		return "", false
+	}
+	return c.officer, true
+}

@@ -1,0 +1,132 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"xinqiao/crypto/gm"
+	"xinqiao/exchange"
+	"xinqiao/exchange/api"
+	"xinqiao/exchange/broker"
+	"xinqiao/exchange/console"
+	"xinqiao/policy"
+)
+
+// openWeb opens the HTTPS listener for department systems, officers and
+// Prometheus, and the local socket for this node's administrator.
+func (n *Node) openWeb(context.Context) error {
+	systems, err := n.systems()
+	if err != nil {
+		return err
+	}
+	handler, err := api.New(api.Config{Exchanges: asks{n.broker}, Authorities: n.broker, Catalogue: n.broker, Ledger: access{n},
+		Systems: systems, Population: n.cfg.Population, Explain: policy.Explain, Engine: n.id.engine, Clock: n.clock, Log: n.log,
+		Observe: n.metrics.observeRequest})
+	if err != nil {
+		return err
+	}
+	pages, err := console.New(console.Config{Ledger: access{n}, Login: n.codes, Explain: policy.Explain, Department: n.cfg.Department,
+		Clock: n.clock, Log: n.log})
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/api/", handler)
+	mux.Handle("/console/", pages)
+	mux.Handle("GET /{$}", http.RedirectHandler("/console/", http.StatusSeeOther))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelWarn)}))
+	n.health(mux)
+	l, err := net.Listen("tcp", n.cfg.Listen.Web)
+	if err != nil {
+		return fmt.Errorf("listen.web: %w", err)
+	}
+	server := n.serve("web", mux)
+	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{n.id.web}, NextProtos: []string{"h2", "http/1.1"}}
+	n.push("web", server.Shutdown)
+	n.wg.Go(func() { n.served("web", server.ServeTLS(l, "", "")) })
+	return n.openAdmin()
+}
+
+func (n *Node) serve(name string, h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 60 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(n.log.With("server", name).Handler(), slog.LevelDebug)}
+}
+
+func (n *Node) served(name string, err error) {
+	if !errors.Is(err, http.ErrServerClosed) {
+		n.fail(fmt.Errorf("%s: %w", name, err))
+	}
+}
+
+// AdminSocket is where the node's administrator reaches it, inside Data: whoever
+// may open the socket administers the node.
+const AdminSocket = "admin.sock"
+
+// openAdmin opens the local socket. It issues one-time login codes for officers.
+func (n *Node) openAdmin() error {
+	path := filepath.Join(n.cfg.Data, AdminSocket)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return fmt.Errorf("admin socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /login-codes", func(w http.ResponseWriter, r *http.Request) {
+		officer := r.URL.Query().Get("officer")
+		if !slices.Contains(n.cfg.Officers, officer) {
+			http.Error(w, "no such officer in the configuration", http.StatusNotFound)
+			return
+		}
+		n.log.Info("login code issued", "officer", officer)
+		_, _ = fmt.Fprint(w, n.codes.Issue(officer)) // the client is gone if it fails
+	})
+	server := n.serve("admin", mux)
+	n.push("admin", server.Shutdown)
+	n.wg.Go(func() { n.served("admin", server.Serve(l)) })
+	return nil
+}
+
+// systems reads the configured systems into the form the API compares with.
+func (n *Node) systems() ([]api.System, error) {
+	list := make([]api.System, 0, len(n.cfg.Systems))
+	for _, s := range n.cfg.Systems {
+		hash, err := hex.DecodeString(s.Token)
+		if err != nil || len(hash) != gm.HashSize {
+			return nil, fmt.Errorf("system %s: token_sm3 is not an SM3 hash of 64 hexadecimal digits", s.Name)
+		}
+		until, err := time.Parse(time.RFC3339, s.Expires)
+		if err != nil {
+			return nil, fmt.Errorf("system %s: expires: %w", s.Name, err)
+		}
+		list = append(list, api.System{Name: s.Name, TokenHash: gm.Digest(hash), Scopes: s.Scopes, Expires: until})
+	}
+	return list, nil
+}
+
+// asks gives the broker the shape that the API asks of.
+type asks struct{ b *broker.Broker }
+
+func (a asks) Ask(ctx context.Context, system, key string, q exchange.Question) (exchange.Answer, error) {
+	return a.b.Ask(ctx, system, key, q)
+}
+
+func (a asks) Answer(ctx context.Context, system, id string) (exchange.Answer, error) {
+	return a.b.Answered(ctx, system, id)
+}

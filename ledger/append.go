@@ -1,0 +1,248 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"xinqiao/crypto/gm"
+	"xinqiao/ledger/merkle"
+)
+
+// appending is an entry on its way into a frame.
+type appending struct {
+	id    ID
+	raw   []byte
+	hash  gm.Digest
+	tried atomic.Bool // handed to the replicator with an outcome other than ErrNotProposed
+	gone  atomic.Bool // nobody waits any more
+	fail  chan error  // the append loop has given up; holds one
+}
+
+// Placed is where an entry stands on this node's replica.
+type Placed struct {
+	Index  uint64
+	Result Result
+	Slot   Slot
+	Time   time.Time
+	Hash   gm.Digest // leaf hash
+}
+
+// Append has this department's entry committed and applied on this node. An
+// entry with the same id and bytes that is there already is found again; with
+// other bytes it is ErrConflict. ErrNotProposed and ErrBusy mean that nothing
+// happened, ErrUndetermined that it may have: append the same entry again.
+func (l *Ledger) Append(ctx context.Context, e Entry) (Placed, error) {
+	raw, err := e.Encode()
+	if err != nil {
+		return Placed{}, err
+	}
+	if e.Author != l.cfg.Self {
+		return Placed{}, fmt.Errorf("%w: entry of another department", ErrFormat)
+	}
+	a := &appending{id: e.ID, raw: raw, hash: merkle.LeafHash(l.cfg.Engine, raw), fail: make(chan error, 1)}
+	if p, ok, err := l.find(a); ok || err != nil {
+		return p, err
+	}
+	select {
+	case l.queue <- a:
+	default:
+		return Placed{}, ErrBusy
+	}
+	return l.await(ctx, a)
+}
+
+// find looks for the entry on this replica.
+func (l *Ledger) find(a *appending) (Placed, bool, error) {
+	l.mu.RLock()
+	at, known := l.state.ids[authorID{l.cfg.Self, a.id}]
+	halted := l.haltErr
+	l.mu.RUnlock()
+	switch {
+	case !known:
+		return Placed{}, false, halted
+	case at.hash != a.hash:
+		l.mu.Lock()
+		l.stats.Conflicts++
+		l.mu.Unlock()
+		return Placed{}, false, ErrConflict
+	}
+	b, err := l.Leaf(at.index)
+	if err != nil {
+		return Placed{}, false, err
+	}
+	leaf, _, err := DecodeLeaf(b)
+	return Placed{at.index, leaf.Result, leaf.Slot, leaf.At(), merkle.LeafHash(l.cfg.Engine, b)}, true, err
+}
+
+func (l *Ledger) await(ctx context.Context, a *appending) (Placed, error) {
+	defer a.gone.Store(true)
+	for {
+		l.mu.RLock()
+		changed := l.changed
+		l.mu.RUnlock()
+		if p, ok, err := l.find(a); ok || err != nil {
+			return p, err
+		}
+		select {
+		case <-changed:
+		case err := <-a.fail:
+			return Placed{}, err
+		case <-l.stop:
+			return Placed{}, ErrUndetermined
+		case <-ctx.Done():
+			a.gone.Store(true)
+			if a.tried.Load() {
+				return Placed{}, fmt.Errorf("%w: %w", ErrUndetermined, ctx.Err())
+			}
+			return Placed{}, fmt.Errorf("%w: %w", ErrNotProposed, ctx.Err())
+		}
+	}
+}
+
+const (
+	proposeWithin = 3 * time.Second
+	giveUpAfter   = 8 * time.Second
+	retryPause    = 30 * time.Millisecond
+)
+
+// appendLoop is the department's one writer: it gathers what arrives while a
+// frame is in flight into the next, so frames follow each other without a gap.
+func (l *Ledger) appendLoop(r Replicator) {
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-l.halt:
+			return
+		case first := <-l.queue:
+			l.carry(r, l.gather(first))
+		}
+	}
+}
+
+func (l *Ledger) gather(first *appending) []*appending {
+	batch, size := []*appending{first}, len(first.raw)
+	for len(batch) < MaxFrameEntries && size < MaxFrame/2 {
+		select {
+		case a := <-l.queue:
+			batch, size = append(batch, a), size+len(a.raw)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// carry brings a batch onto this node's replica, or tells each waiter why not.
+// It signs a new frame only when the author's chain has moved on; otherwise it
+// sends the same bytes again.
+func (l *Ledger) carry(r Replicator, batch []*appending) {
+	started := time.Now()
+	var frame []byte
+	var seq uint64
+	for {
+		author, missing := l.missing(batch)
+		if len(missing) == 0 || l.Halted() != nil {
+			return
+		}
+		if frame == nil || seq != author.Seq+1 {
+			batch, seq = missing, author.Seq+1
+			var err error
+			if frame, err = l.sign(batch, author); err != nil {
+				giveUp(batch, err)
+				return
+			}
+		}
+		l.cfg.Crash("append-before-propose")
+		ctx, cancel := context.WithTimeout(context.Background(), proposeWithin)
+		err := r.Propose(ctx, frame)
+		cancel()
+		switch {
+		case err == nil:
+			mark(batch)
+			l.waitApplied(batch, seq)
+		case errors.Is(err, ErrNotProposed):
+			pause(l.stop, retryPause)
+		default:
+			mark(batch)
+			pause(l.stop, retryPause)
+		}
+		select {
+		case <-l.stop:
+			return
+		default:
+		}
+		if time.Since(started) > giveUpAfter {
+			giveUp(batch, nil)
+			return
+		}
+	}
+}
+
+func (l *Ledger) sign(batch []*appending, author authorState) ([]byte, error) {
+	entries := make([][]byte, len(batch))
+	for i, a := range batch {
+		entries[i] = a.raw
+	}
+	return NewFrame(l.cfg.Engine, l.cfg.Signer, l.cfg.Origin, l.cfg.Self, l.cfg.Cert, author.Seq+1, author.Last, entries)
+}
+
+// missing returns the author's chain and what of the batch is not yet applied
+// and still of interest to someone.
+func (l *Ledger) missing(batch []*appending) (authorState, []*appending) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var left []*appending
+	for _, a := range batch {
+		if _, known := l.state.ids[authorID{l.cfg.Self, a.id}]; !known && (!a.gone.Load() || a.tried.Load()) {
+			left = append(left, a)
+		}
+	}
+	return l.state.authors[l.cfg.Self], left
+}
+
+// waitApplied gives the own replica time to catch up with what the leader has
+// said is committed.
+func (l *Ledger) waitApplied(batch []*appending, seq uint64) {
+	ctx, cancel := context.WithTimeout(context.Background(), proposeWithin)
+	defer cancel()
+	// A timeout shows as entries that are still missing.
+	_ = l.waitFor(ctx, func() bool {
+		_, known := l.state.ids[authorID{l.cfg.Self, batch[0].id}]
+		return known || l.state.authors[l.cfg.Self].Seq >= seq
+	})
+}
+
+func mark(batch []*appending) {
+	for _, a := range batch {
+		a.tried.Store(true)
+	}
+}
+
+func giveUp(batch []*appending, cause error) {
+	for _, a := range batch {
+		err := cause
+		if err == nil {
+			err = ErrNotProposed
+			if a.tried.Load() {
+				err = ErrUndetermined
+			}
+		}
+		select {
+		case a.fail <- err:
+		default:
+		}
+	}
+}
+
+func pause(stop <-chan struct{}, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-stop:
+	case <-t.C:
+	}
+}

@@ -1,0 +1,238 @@
+package ledger
+
+import (
+	"fmt"
+
+	"xinqiao/crypto/canon"
+	"xinqiao/crypto/gm"
+	"xinqiao/exchange"
+	"xinqiao/ledger/merkle"
+)
+
+// State is what the committed entries add up to. It is the same on every node
+// because it is a pure function of the batches in their order: it knows no
+// clock, no randomness, no signature and no policy. The Ledger that owns it
+// guards it.
+type State struct {
+	engine  gm.Engine
+	origin  string
+	time    int64 // of the last batch, Unix ms
+	size    uint64
+	facts   factTable
+	authors map[exchange.Dept]authorState
+	ids     map[authorID]placed
+	back    map[tagKey]uint64 // 1 + index of the last access with the tag
+	root    []byte            // the authority's first certificate, from genesis
+}
+
+// factTable holds the present version of each fact, by type and key.
+type factTable map[FactType]map[string]*Fact
+
+func (t factTable) get(typ FactType, key string) *Fact { return t[typ][key] }
+
+func (t factTable) put(f *Fact) {
+	if t[f.Type] == nil {
+		t[f.Type] = map[string]*Fact{}
+	}
+	t[f.Type][f.Key] = f
+}
+
+type authorState struct {
+	Seq  uint64
+	Last gm.Digest
+}
+
+type authorID struct {
+	author exchange.Dept
+	id     ID
+}
+
+type placed struct {
+	index uint64
+	hash  gm.Digest // merkle.LeafHash of the entry
+}
+
+type tagKey struct {
+	holder exchange.Dept
+	epoch  string
+	tag    Tag
+}
+
+func newState(e gm.Engine, origin string, authorityCert []byte) *State {
+	return &State{engine: e, origin: origin, root: authorityCert, facts: factTable{},
+		authors: map[exchange.Dept]authorState{}, ids: map[authorID]placed{}, back: map[tagKey]uint64{}}
+}
+
+// newLeaf is a leaf that Apply made, with what the ledger needs to go on.
+type newLeaf struct {
+	index uint64
+	leaf  Leaf
+	bytes []byte
+	entry Entry
+}
+
+// acceptedFrame is a frame that brought leaves, with the certificate that was
+// in force for its author when it came: what the verifier checks it against.
+type acceptedFrame struct {
+	*parsedFrame
+	cert []byte // DER of the signing certificate
+	end  uint64 // tree size after its leaves
+}
+
+// parseBatch decodes a command of the replicated log. What does not parse must
+// halt the node: an honest leader never proposes it, and skipping it could let
+// two versions of the program differ.
+func parseBatch(e gm.Engine, cmd []byte) (Batch, []*parsedFrame, error) {
+	var b Batch
+	if err := canon.Unmarshal(cmd, &b); err != nil {
+		return b, nil, fmt.Errorf("%w: batch: %w", ErrFormat, err)
+	}
+	if b.Version != 1 {
+		return b, nil, fmt.Errorf("%w: batch of version %d", ErrFormat, b.Version)
+	}
+	frames := make([]*parsedFrame, len(b.Frames))
+	for i, raw := range b.Frames {
+		f, err := parseFrame(e, raw)
+		if err != nil {
+			return b, nil, err
+		}
+		frames[i] = f
+	}
+	return b, frames, nil
+}
+
+// apply brings the state forward by one batch. Frames that do not follow their
+// author's last one, or are by nobody who may write, leave no trace: their
+// author learns it from its own replica and sends the entries again.
+func (s *State) apply(b Batch, frames []*parsedFrame) (leaves []newLeaf, accepted []acceptedFrame) {
+	s.time = max(s.time, b.Time)
+	for _, f := range frames {
+		cert, ok := s.accepts(f)
+		if !ok {
+			continue
+		}
+		for pos, e := range f.entries {
+			if _, known := s.ids[authorID{f.Dept, e.ID}]; known {
+				continue
+			}
+			leaves = append(leaves, s.place(f, pos, e))
+		}
+		s.authors[f.Dept] = authorState{Seq: f.Seq, Last: f.hash}
+		accepted = append(accepted, acceptedFrame{parsedFrame: f, cert: cert, end: s.size})
+	}
+	return leaves, accepted
+}
+
+// accepts reports whether f follows its author's chain, carries something new
+// and names the certificate in force.
+func (s *State) accepts(f *parsedFrame) (cert []byte, ok bool) {
+	last := s.authors[f.Dept]
+	if f.Origin != s.origin || f.Seq != last.Seq+1 || f.Prev != last.Last {
+		return nil, false
+	}
+	cert = s.signCert(f.Dept)
+	if cert == nil || s.engine.Sum(cert) != f.Cert {
+		return nil, false
+	}
+	for _, e := range f.entries {
+		if _, known := s.ids[authorID{f.Dept, e.ID}]; !known {
+			return cert, true
+		}
+	}
+	return nil, false
+}
+
+// signCert returns the signing certificate in force for dept, or nil.
+func (s *State) signCert(dept exchange.Dept) []byte {
+	fact := s.facts.get(FactCert, string(dept))
+	if fact == nil {
+		if dept == exchange.Authority {
+			return s.root
+		}
+		return nil
+	}
+	if !fact.Active {
+		return nil
+	}
+	certs, err := DecodeCerts(fact.Content)
+	if err != nil {
+		return nil
+	}
+	return certs.Sign
+}
+
+func (s *State) place(f *parsedFrame, pos int, e Entry) newLeaf {
+	leaf := Leaf{Entry: f.raw[pos], Frame: f.hash, Pos: uint32(pos), Time: s.time}
+	leaf.Result, leaf.Slot = s.judge(e)
+	if e.Kind == KindAccess {
+		leaf.Back = s.back[tagKey{e.Author, e.Access.Epoch, e.Access.HolderTag}]
+	}
+	n := newLeaf{index: s.size, leaf: leaf, bytes: canon.MustMarshal(leaf), entry: e}
+	s.take(n, f.record.Leaves[pos])
+	return n
+}
+
+// take records a judged leaf: the one way in which state changes, for new
+// batches and for what is read back from disk.
+func (s *State) take(n newLeaf, entryHash gm.Digest) {
+	s.size = n.index + 1
+	s.time = max(s.time, n.leaf.Time)
+	s.ids[authorID{n.entry.Author, n.entry.ID}] = placed{n.index, entryHash}
+	if a := n.entry.Access; a != nil {
+		s.back[tagKey{n.entry.Author, a.Epoch, a.HolderTag}] = s.size
+	}
+	if n.leaf.Result != Committed {
+		return
+	}
+	switch n.entry.Kind {
+	case KindAccess:
+		s.countRead(n.entry.Access)
+	case KindFact:
+		s.takeFact(n)
+	}
+}
+
+func (s *State) countRead(a *Access) {
+	if fact := s.facts.get(FactAuthority, a.Basis.At(SlotAuthority).Key); fact != nil && a.Outcome != exchange.Refused {
+		next := *fact
+		next.Reads++
+		s.facts.put(&next)
+	}
+}
+
+func (s *State) takeFact(n newLeaf) {
+	c := n.entry.Fact
+	next := Fact{Type: c.Type, Key: c.Key, Active: true, Provider: c.Provider, Grantee: c.Grantee, NotBefore: c.NotBefore,
+		NotAfter: c.NotAfter, MaxReads: c.MaxReads, Content: c.Content, Commitment: c.Commitment}
+	if c.Action == Withdraw {
+		next = *s.facts.get(c.Type, c.Key)
+		next.Active = false
+	}
+	next.Version, next.Time, next.Entry, next.Author = n.index+1, n.leaf.At(), n.entry.ID, n.entry.Author
+	s.facts.put(&next)
+}
+
+// restore takes back a leaf that was stored, with the record of its frame, and
+// returns the frame when the leaf is its first.
+func (s *State) restore(index uint64, b []byte, r FrameRecord) (newLeaf, *acceptedFrame, error) {
+	leaf, entry, err := DecodeLeaf(b)
+	if err != nil {
+		return newLeaf{}, nil, err
+	}
+	if index != s.size || int(leaf.Pos) >= len(r.Leaves) || FrameHash(s.engine, r.Body, r.Sig) != leaf.Frame ||
+		merkle.LeafHash(s.engine, leaf.Entry) != r.Leaves[leaf.Pos] {
+		return newLeaf{}, nil, fmt.Errorf("%w: stored leaf %d does not match its frame", ErrFormat, index)
+	}
+	var accepted *acceptedFrame
+	if s.authors[entry.Author].Last != leaf.Frame {
+		f := &parsedFrame{hash: leaf.Frame, record: r}
+		if err := canon.Unmarshal(r.Body, &f.FrameBody); err != nil {
+			return newLeaf{}, nil, fmt.Errorf("%w: stored frame body: %w", ErrFormat, err)
+		}
+		accepted = &acceptedFrame{parsedFrame: f, cert: s.signCert(f.Dept)}
+		s.authors[entry.Author] = authorState{Seq: f.Seq, Last: leaf.Frame}
+	}
+	n := newLeaf{index: index, leaf: leaf, bytes: b, entry: entry}
+	s.take(n, r.Leaves[leaf.Pos])
+	return n, accepted, nil
+}
