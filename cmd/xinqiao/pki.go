@@ -138,8 +138,6 @@ key for the addresses at which a department's own systems reach its node.`,
 	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "file with the passphrase of the department's keyring")
 	flags.StringVar(&f.caPassphraseFile, "ca-passphrase-file", "", "file with the passphrase of the CA's keyring, if it is another")
 	mustRequire(cmd, "ca", "out")
-	cmd.MarkFlagsMutuallyExclusive("web", "dept")
-	cmd.MarkFlagsMutuallyExclusive("web", "keyring")
 	return cmd
 }
 
@@ -149,8 +147,8 @@ func (f *issueFlags) run(cmd *cobra.Command) error {
 	}
 	now := time.Now()
 	if f.web {
-		if len(f.hosts) == 0 {
-			return usageError(cmd, errors.New("--web needs at least one --host"))
+		if len(f.hosts) == 0 || f.dept != "" || f.keyring != "" {
+			return usageError(cmd, errors.New("--web goes with at least one --host, and without --dept and --keyring"))
 		}
 		return f.issueWeb(cmd, now)
 	}

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"io"
 	"math/big"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	tsm2 "github.com/tjfoc/gmsm/sm2"
 	tx509 "github.com/tjfoc/gmsm/x509"
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -476,5 +478,57 @@ func TestOpenSSL(t *testing.T) {
 				t.Errorf("openssl x509 does not say %q: %v\n%s", want, err, out)
 			}
 		}
+	}
+}
+
+// cornerSigner signs with r ≡ e, which only the key's owner can do and only tjfoc
+// accepts (trap 6).
+type cornerSigner struct {
+	crypto.Signer
+	d *big.Int
+}
+
+func (s cornerSigner) Sign(_ io.Reader, msg []byte, _ crypto.SignerOpts) ([]byte, error) {
+	za, err := tsm2.ZA(s.Public().(*tsm2.PublicKey), []byte(gm.DefaultUID))
+	if err != nil {
+		return nil, err
+	}
+	digest := gm.Emmansun().Sum(za, msg)
+	n := tsm2.P256Sm2().Params().N
+	e := new(big.Int).SetBytes(digest[:])
+	e.Mod(e, n)
+	inverse := new(big.Int).Sub(big.NewInt(1), s.d)
+	inverse.ModInverse(inverse.Mod(inverse, n), n)
+	sig := e.Mul(e, s.d).Mul(e, inverse).Mod(e, n)
+	var out gm.Signature
+	new(big.Int).Mod(new(big.Int).SetBytes(digest[:]), n).FillBytes(out[:32])
+	sig.FillBytes(out[32:])
+	return out.ASN1(), nil
+}
+
+// TestSplitVerdict has the root sign what a court's verifier would reject.
+func TestSplitVerdict(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	signer := signerOf(key)
+	_, root, err := cert.NewCA("root", signer, epoch, year)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent, err := tx509.ParseCertificate(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := forge{cornerSigner{signer, new(big.Int).SetBytes(key.Scalar())}, parent, root}
+	der := f.sign(t, f.template(t))
+	leaf, err := tx509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := leaf.CheckSignatureFrom(parent); err != nil {
+		t.Fatalf("negative control: tjfoc alone: %v", err)
+	}
+	if _, err := cert.Verify(root, der, epoch); !errors.Is(err, cert.ErrForeign) {
+		t.Errorf("Verify: %v", err)
 	}
 }

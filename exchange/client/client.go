@@ -123,8 +123,11 @@ func (c *Client) do(ctx context.Context, in call) (response, error) {
 	}
 	for attempt := 1; ; attempt++ {
 		res, err := c.once(ctx, in, raw)
-		kind := exchange.KindOf(err)
-		again := err != nil && (kind == exchange.Unavailable || kind == exchange.Undetermined) || res.status == http.StatusAccepted || res.problem != nil && res.problem.Retryable
+		again := res.status == http.StatusAccepted || res.problem != nil && res.problem.Retryable
+		if err != nil {
+			kind := exchange.KindOf(err)
+			again = kind == exchange.Unavailable || kind == exchange.Undetermined
+		}
 		if !again {
 			return res, err
 		}

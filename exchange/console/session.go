@@ -94,3 +94,7 @@ func cookie(name, value string) *http.Cookie {
 	}
 	return c
 }
+
+func newSessions(cfg Config) *sessions {
+	return &sessions{engine: cfg.Engines[0], clock: cfg.Clock, open: map[gm.Digest]*session{}}
+}

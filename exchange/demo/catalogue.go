@@ -83,11 +83,11 @@ func item(name exchange.Item, title, titleEN string, fields []exchange.Catalogue
 
 // Types of fields in the catalogue.
 const (
-	text   = "text"
-	date   = "date"
-	number = "number"
-	code   = "code"
-	image  = "image"
+	textType   = "text"
+	dateType   = "date"
+	numberType = "number"
+	codeType   = "code"
+	imageType  = "image"
 )
 
 func plain(name exchange.Field, kind, title, titleEN string, predicates ...string) exchange.CatalogueField {
@@ -104,93 +104,93 @@ func sensitive(name exchange.Field, kind, title, titleEN string, predicates ...s
 
 func marriageFields() []exchange.CatalogueField {
 	return []exchange.CatalogueField{
-		plain("record_no", code, "登记档案号", "Record number"),
-		plain("marital_status", code, "婚姻状况", "Marital status"),
-		plain("registered_on", date, "登记日期", "Date of registration"),
-		plain("registry", text, "登记机关", "Registry"),
-		plain("holder_name", text, "当事人姓名", "Holder's name"),
-		sensitive("holder_id_no", code, "当事人公民身份号码", "Holder's identity number"),
-		plain("spouse_name", text, "配偶姓名", "Spouse's name"),
-		sensitive("spouse_id_no", code, "配偶公民身份号码", "Spouse's identity number"),
-		plain("certificate_no", code, "证书字号", "Certificate number"),
-		sensitive("remarks", text, "备注", "Remarks"),
-		sensitive("photo", image, "合影照片", "Photograph"),
+		plain("record_no", codeType, "登记档案号", "Record number"),
+		plain("marital_status", codeType, "婚姻状况", "Marital status"),
+		plain("registered_on", dateType, "登记日期", "Date of registration"),
+		plain("registry", textType, "登记机关", "Registry"),
+		plain("holder_name", textType, "当事人姓名", "Holder's name"),
+		sensitive("holder_id_no", codeType, "当事人公民身份号码", "Holder's identity number"),
+		plain("spouse_name", textType, "配偶姓名", "Spouse's name"),
+		sensitive("spouse_id_no", codeType, "配偶公民身份号码", "Spouse's identity number"),
+		plain("certificate_no", codeType, "证书字号", "Certificate number"),
+		sensitive("remarks", textType, "备注", "Remarks"),
+		sensitive("photo", imageType, "合影照片", "Photograph"),
 	}
 }
 
 func householdFields() []exchange.CatalogueField {
 	return []exchange.CatalogueField{
-		plain("name", text, "姓名", "Name"),
-		plain("sex", code, "性别", "Sex"),
-		plain("birth_date", date, "出生日期", "Date of birth", "age>=18", "age>=60"),
-		sensitive("id_no", code, "公民身份号码", "Identity number"),
-		sensitive("ethnicity", code, "民族", "Ethnicity"),
-		sensitive("address", text, "住址", "Address"),
-		plain("household_no", code, "户号", "Household number"),
-		plain("relation_to_head", code, "与户主关系", "Relation to the head of household"),
-		sensitive("photo", image, "照片", "Photograph"),
+		plain("name", textType, "姓名", "Name"),
+		plain("sex", codeType, "性别", "Sex"),
+		plain("birth_date", dateType, "出生日期", "Date of birth", "age>=18", "age>=60"),
+		sensitive("id_no", codeType, "公民身份号码", "Identity number"),
+		sensitive("ethnicity", codeType, "民族", "Ethnicity"),
+		sensitive("address", textType, "住址", "Address"),
+		plain("household_no", codeType, "户号", "Household number"),
+		plain("relation_to_head", codeType, "与户主关系", "Relation to the head of household"),
+		sensitive("photo", imageType, "照片", "Photograph"),
 	}
 }
 
 func insuranceFields() []exchange.CatalogueField {
 	return []exchange.CatalogueField{
-		plain("name", text, "姓名", "Name"),
-		sensitive("id_no", code, "公民身份号码", "Identity number"),
-		plain("insured_since", date, "参保日期", "Insured since"),
-		plain("months_paid", number, "累计缴费月数", "Months paid", "months_paid>=12", "months_paid>=24"),
-		plain("employer_name", text, "参保单位名称", "Employer"),
-		plain("employer_uscc", code, "参保单位统一社会信用代码", "Employer's unified social credit code"),
-		plain("status", code, "参保状态", "Status"),
-		sensitive("monthly_base", number, "月缴费基数", "Monthly contribution base"),
+		plain("name", textType, "姓名", "Name"),
+		sensitive("id_no", codeType, "公民身份号码", "Identity number"),
+		plain("insured_since", dateType, "参保日期", "Insured since"),
+		plain("months_paid", numberType, "累计缴费月数", "Months paid", "months_paid>=12", "months_paid>=24"),
+		plain("employer_name", textType, "参保单位名称", "Employer"),
+		plain("employer_uscc", codeType, "参保单位统一社会信用代码", "Employer's unified social credit code"),
+		plain("status", codeType, "参保状态", "Status"),
+		sensitive("monthly_base", numberType, "月缴费基数", "Monthly contribution base"),
 	}
 }
 
 func incomeFields() []exchange.CatalogueField {
 	return []exchange.CatalogueField{
-		plain("name", text, "姓名", "Name"),
-		sensitive("id_no", code, "公民身份号码", "Identity number"),
-		plain("year", number, "纳税年度", "Tax year"),
-		sensitive("taxable_income", number, "应纳税所得额", "Taxable income", "taxable_income<=60000", "taxable_income<=120000"),
-		sensitive("tax_paid", number, "已缴税额", "Tax paid"),
-		plain("certificate_no", code, "纳税记录编号", "Certificate number"),
-		plain("issued_on", date, "开具日期", "Date of issue"),
+		plain("name", textType, "姓名", "Name"),
+		sensitive("id_no", codeType, "公民身份号码", "Identity number"),
+		plain("year", numberType, "纳税年度", "Tax year"),
+		sensitive("taxable_income", numberType, "应纳税所得额", "Taxable income", "taxable_income<=60000", "taxable_income<=120000"),
+		sensitive("tax_paid", numberType, "已缴税额", "Tax paid"),
+		plain("certificate_no", codeType, "纳税记录编号", "Certificate number"),
+		plain("issued_on", dateType, "开具日期", "Date of issue"),
 	}
 }
 
 func propertyFields() []exchange.CatalogueField {
 	return []exchange.CatalogueField{
-		plain("name", text, "权利人姓名", "Owner's name"),
-		sensitive("id_no", code, "公民身份号码", "Identity number"),
-		plain("property_no", code, "不动产单元号", "Property number"),
-		sensitive("address", text, "坐落", "Location"),
-		plain("area_sqm", number, "建筑面积(平方米)", "Floor area in square metres"),
-		plain("registered_on", date, "登记日期", "Date of registration"),
-		sensitive("mortgage", code, "抵押状态", "Mortgage"),
-		plain("status", code, "权属状态", "Status"),
+		plain("name", textType, "权利人姓名", "Owner's name"),
+		sensitive("id_no", codeType, "公民身份号码", "Identity number"),
+		plain("property_no", codeType, "不动产单元号", "Property number"),
+		sensitive("address", textType, "坐落", "Location"),
+		plain("area_sqm", numberType, "建筑面积(平方米)", "Floor area in square metres"),
+		plain("registered_on", dateType, "登记日期", "Date of registration"),
+		sensitive("mortgage", codeType, "抵押状态", "Mortgage"),
+		plain("status", codeType, "权属状态", "Status"),
 	}
 }
 
 func birthFields() []exchange.CatalogueField {
 	return []exchange.CatalogueField{
-		plain("certificate_no", code, "出生医学证明编号", "Certificate number"),
-		plain("child_name", text, "新生儿姓名", "Child's name"),
-		plain("born_on", date, "出生日期", "Date of birth"),
-		plain("mother_name", text, "母亲姓名", "Mother's name"),
-		sensitive("mother_id_no", code, "母亲公民身份号码", "Mother's identity number"),
-		plain("father_name", text, "父亲姓名", "Father's name"),
-		sensitive("father_id_no", code, "父亲公民身份号码", "Father's identity number"),
-		plain("hospital", text, "接生机构", "Hospital"),
+		plain("certificate_no", codeType, "出生医学证明编号", "Certificate number"),
+		plain("child_name", textType, "新生儿姓名", "Child's name"),
+		plain("born_on", dateType, "出生日期", "Date of birth"),
+		plain("mother_name", textType, "母亲姓名", "Mother's name"),
+		sensitive("mother_id_no", codeType, "母亲公民身份号码", "Mother's identity number"),
+		plain("father_name", textType, "父亲姓名", "Father's name"),
+		sensitive("father_id_no", codeType, "父亲公民身份号码", "Father's identity number"),
+		plain("hospital", textType, "接生机构", "Hospital"),
 	}
 }
 
 func licenceFields() []exchange.CatalogueField {
 	return []exchange.CatalogueField{
-		plain("name", text, "姓名", "Name"),
-		sensitive("id_no", code, "公民身份号码", "Identity number"),
-		plain("licence_no", code, "执业证书编码", "Licence number"),
-		plain("category", code, "执业类别", "Category"),
-		plain("valid_from", date, "有效期自", "Valid from"),
-		plain("valid_to", date, "有效期至", "Valid to"),
-		plain("status", code, "状态", "Status"),
+		plain("name", textType, "姓名", "Name"),
+		sensitive("id_no", codeType, "公民身份号码", "Identity number"),
+		plain("licence_no", codeType, "执业证书编码", "Licence number"),
+		plain("category", codeType, "执业类别", "Category"),
+		plain("valid_from", dateType, "有效期自", "Valid from"),
+		plain("valid_to", dateType, "有效期至", "Valid to"),
+		plain("status", codeType, "状态", "Status"),
 	}
 }

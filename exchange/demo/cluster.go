@@ -26,9 +26,8 @@ import (
 type Cluster struct {
 	*Network
 	exe  string
-	env  []string
-	pool *x509.CertPool
 	http *http.Client
+	sdk  map[exchange.Dept]*client.Client
 
 	mu    sync.Mutex
 	procs map[exchange.Dept]*process // mu protects procs
@@ -46,8 +45,15 @@ func NewCluster(n *Network, exe string) (*Cluster, error) {
 		return nil, errors.New("the web CA certificate does not parse")
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool}, MaxIdleConnsPerHost: 4}
-	return &Cluster{Network: n, exe: exe, pool: pool, procs: map[exchange.Dept]*process{},
-		http: &http.Client{Transport: transport, Timeout: 5 * time.Second}}, nil
+	c := &Cluster{Network: n, exe: exe, procs: map[exchange.Dept]*process{}, sdk: map[exchange.Dept]*client.Client{},
+		http: &http.Client{Transport: transport, Timeout: 5 * time.Second}}
+	for _, s := range n.Sites {
+		var err error
+		if c.sdk[s.Dept], err = client.New(s.URL, pool, s.Token); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 // Start starts a department's node with extra environment variables. Its log
@@ -59,7 +65,7 @@ func (c *Cluster) Start(dept exchange.Dept, env ...string) error {
 		return err
 	}
 	cmd := exec.Command(c.exe, "serve", "--config", site.Config)
-	cmd.Env = append(append(os.Environ(), c.env...), env...)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// Children must not take the terminal's Ctrl-C: the demo stops them in order.
 	// And they must not outlive it.
@@ -233,7 +239,4 @@ func (c *Cluster) Leader(ctx context.Context) (exchange.Dept, error) {
 }
 
 // Client returns the SDK for a department's node, as its system "counter".
-func (c *Cluster) Client(dept exchange.Dept) *client.Client {
-	s := c.Site(dept)
-	return client.New(s.URL, c.pool, s.Token)
-}
+func (c *Cluster) Client(dept exchange.Dept) *client.Client { return c.sdk[dept] }

@@ -271,16 +271,12 @@ func writeRules(dept exchange.Dept, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	names, err := ruleFiles.ReadDir("rules/" + string(dept))
+	files, err := filesOf(dept)
 	if err != nil {
 		return err
 	}
-	for _, entry := range names {
-		b, err := ruleFiles.ReadFile("rules/" + string(dept) + "/" + entry.Name())
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, entry.Name()), b, 0o644); err != nil {
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 			return err
 		}
 	}

@@ -143,7 +143,7 @@ func consentFor(subject exchange.Subject, number exchange.Case, reads uint32) ex
 	}
 	return exchange.ConsentForm{Provider: Minzheng, Subject: subject, Matter: StoryMatter, Case: number,
 		Purposes: []exchange.Purpose{StoryPurpose}, Views: []exchange.ItemView{view("marital_status"), view("spouse_name")},
-		NotAfter: time.Now().Add(24 * time.Hour), MaxReads: reads, Channel: "window", Officers: []exchange.Operator{operator, "op-0502"},
+		NotAfter: time.Now().Add(72 * time.Hour), MaxReads: reads, Channel: "window", Officers: []exchange.Operator{operator, "op-0502"},
 		Notice:   exchange.Notice{Template: "N-17", Version: 4, Hash: strings.Repeat("5a", 32), Lang: "zh-CN"},
 		Evidence: []string{strings.Repeat("a5", 32)}}
 }
@@ -155,7 +155,7 @@ func questionFor(subject exchange.Subject, number exchange.Case, authority strin
 }
 
 func (s *story) giveConsent(ctx context.Context) (err error) {
-	s.consent, err = s.cluster.Client(Zhujian).Register(ctx, "demo-consent-1", consentFor(Wife(), StoryCase, 5))
+	s.consent, err = s.cluster.Client(Zhujian).RegisterConsent(ctx, "demo-consent-1", consentFor(Wife(), StoryCase, 5))
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,6 @@ type traffic struct {
 }
 
 const (
-	trafficReads   = 10 // of one consent, as the shipped rules bound it
 	trafficWorkers = 3
 	trafficBefore  = 10 // acknowledged before the kill
 	trafficDuring  = 10 // and after it
@@ -58,18 +57,18 @@ const (
 
 func (s *story) newTraffic(ctx context.Context) (*traffic, error) {
 	t := &traffic{s: s}
-	view := exchange.View{Field: "taxable_income", Mode: exchange.Predicate, Predicate: "taxable_income<=120000"}
-	for i, person := range Taxpayers(trafficWorkers * 2) {
-		form := consentFor(person, exchange.Case(fmt.Sprintf("RS-2026-%04d", i)), trafficReads)
-		form.Provider, form.Matter, form.Purposes = Shuiwu, "000714003000", []exchange.Purpose{"social-subsidy"}
-		form.Views = []exchange.ItemView{{Item: IncomeCertificate, View: view}}
-		info, err := s.cluster.Client(Renshe).Register(ctx, fmt.Sprintf("demo-traffic-consent-%d", i), form)
+	for i := range 2 * trafficWorkers {
+		form, q, err := Subsidy(i)
 		if err != nil {
 			return nil, err
 		}
-		for range trafficReads {
-			t.questions = append(t.questions, exchange.Question{Holder: Shuiwu, Item: IncomeCertificate, Subject: person, Purpose: "social-subsidy",
-				Matter: form.Matter, Case: form.Case, Operator: operator, Authority: info.ID, Views: []exchange.View{view}})
+		info, err := s.cluster.Client(Renshe).RegisterConsent(ctx, fmt.Sprintf("demo-traffic-consent-%d", i), form)
+		if err != nil {
+			return nil, err
+		}
+		q.Authority = info.ID
+		for range ReadsPerConsent {
+			t.questions = append(t.questions, q)
 		}
 	}
 	return t, nil

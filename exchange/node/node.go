@@ -20,6 +20,7 @@ import (
 	"xinqiao/crypto/gm"
 	"xinqiao/exchange"
 	"xinqiao/exchange/broker"
+	"xinqiao/exchange/console"
 	"xinqiao/exchange/peer"
 	"xinqiao/exchange/source"
 	"xinqiao/ledger"
@@ -53,7 +54,7 @@ type Node struct {
 	broker    *broker.Broker
 	metrics   *metrics
 	client    *peer.Client
-	codes     *loginCodes
+	codes     *console.Codes
 	tickets   []authority.Ticket
 	published atomic.Bool
 	fatal     chan error
@@ -80,7 +81,7 @@ func Start(ctx context.Context, cfg Config, o Options) (*Node, error) {
 		o.Crash = func(string) {}
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	n := &Node{cfg: cfg, log: o.Log, clock: o.Clock, crash: o.Crash, fatal: make(chan error, 4), cancel: cancel, codes: newLoginCodes(o.Clock)}
+	n := &Node{cfg: cfg, log: o.Log, clock: o.Clock, crash: o.Crash, fatal: make(chan error, 4), cancel: cancel, codes: console.NewCodes(o.Clock)}
 	n.push("background work", func(context.Context) error { cancel(); n.wg.Wait(); return nil })
 	for _, step := range []struct {
 		name string
@@ -205,7 +206,7 @@ func (n *Node) openChannels(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen.peer: %w", err)
 	}
-	server := peer.NewServer(peer.ServerConfig{Asked: lateAsked{n}, Appender: n.replica, Witness: witness{n}, Log: n.log})
+	server := peer.NewServer(peer.ServerConfig{Asked: lateAsked{n}, Appender: n.replica, Witness: witness{n}, PeerOf: peerOf, Log: n.log})
 	n.push("peer server", server.Shutdown)
 	n.wg.Go(func() {
 		if err := server.Serve(peerListener); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"sync"
 	"time"
 
 	"xinqiao/crypto/gm"
@@ -163,51 +162,4 @@ func (n *Node) recordViewing(ctx context.Context, action string, rows int) error
 			Msg: "the viewing cannot be recorded, so nothing is shown", Hint: "try again when the ledger has a quorum", Err: err}
 	}
 	return nil
-}
-
-// loginCodes are one-time codes with which officers log in to the ledger pages.
-type loginCodes struct {
-	clock func() time.Time
-
-	mu    sync.Mutex
-	codes map[gm.Digest]loginCode // mu protects codes, by digest of the code
-}
-
-type loginCode struct {
-	officer string
-	until   time.Time
-}
-
-// codeLife is how long a login code can be redeemed.
-const codeLife = 10 * time.Minute
-
-func newLoginCodes(clock func() time.Time) *loginCodes {
-	return &loginCodes{clock: clock, codes: map[gm.Digest]loginCode{}}
-}
-
-// Issue returns a new code for officer.
-func (l *loginCodes) Issue(officer string) string {
-	code := rand.Text()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for d, c := range l.codes {
-		if l.clock().After(c.until) {
-			delete(l.codes, d)
-		}
-	}
-	l.codes[gm.Emmansun().Sum([]byte(code))] = loginCode{officer, l.clock().Add(codeLife)}
-	return code
-}
-
-// Redeem uses a code up and says whose it was.
-func (l *loginCodes) Redeem(code string) (officer string, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	d := gm.Emmansun().Sum([]byte(code))
-	c, known := l.codes[d]
-	delete(l.codes, d)
-	if !known || l.clock().After(c.until) {
-		return "", false
-	}
-	return c.officer, true
 }

@@ -19,8 +19,8 @@ import (
 	"xinqiao/crypto/gm"
 	"xinqiao/exchange"
 	"xinqiao/exchange/api"
-	"xinqiao/exchange/broker"
 	"xinqiao/exchange/console"
+	"xinqiao/ledger"
 	"xinqiao/policy"
 )
 
@@ -31,14 +31,15 @@ func (n *Node) openWeb(context.Context) error {
 	if err != nil {
 		return err
 	}
-	handler, err := api.New(api.Config{Exchanges: asks{n.broker}, Authorities: n.broker, Catalogue: n.broker, Ledger: access{n},
+	handler, err := api.New(api.Config{Exchanges: n.broker, Authorities: n.broker, Catalogue: n.broker, Ledger: access{n},
 		Systems: systems, Population: n.cfg.Population, Explain: policy.Explain, Engine: n.id.engine, Clock: n.clock, Log: n.log,
 		Observe: n.metrics.observeRequest})
 	if err != nil {
 		return err
 	}
-	pages, err := console.New(console.Config{Ledger: access{n}, Login: n.codes, Explain: policy.Explain, Department: n.cfg.Department,
-		Clock: n.clock, Log: n.log})
+	pages, err := console.New(console.Config{Self: n.cfg.Department, Ledger: access{n}, Login: n.codes,
+		Engines: []gm.Engine{n.id.engine, n.id.second}, Members: n.memberKeys, Explain: policy.Explain, Name: n.departmentName,
+		Catalogue: n.broker, Clock: n.clock, Log: n.log, Observe: n.metrics.observeRequest})
 	if err != nil {
 		return err
 	}
@@ -57,6 +58,39 @@ func (n *Node) openWeb(context.Context) error {
 	n.push("web", server.Shutdown)
 	n.wg.Go(func() { n.served("web", server.ServeTLS(l, "", "")) })
 	return n.openAdmin()
+}
+
+// memberKeys returns the signing keys with which members cosign.
+func (n *Node) memberKeys(ctx context.Context) (map[string]gm.PublicKey, error) {
+	keys := map[string]gm.PublicKey{}
+	err := n.ledger.Read(ctx, func(v *ledger.View) error {
+		for _, f := range v.All(ledger.FactCert) {
+			if m := v.Fact(ledger.FactMember, f.Key); !m.In(v.Now()) || !f.In(v.Now()) {
+				continue
+			}
+			certs, err := ledger.DecodeCerts(f.Content)
+			if err != nil {
+				return err
+			}
+			if dept, key, err := n.id.signing(certs.Sign, v.Now()); err == nil && dept == f.Key {
+				keys[dept] = key
+			}
+		}
+		return nil
+	})
+	return keys, err
+}
+
+// departmentName is what people call a department, as the authority admitted it.
+func (n *Node) departmentName(dept exchange.Dept, lang string) string {
+	m, ok := n.members()[dept]
+	switch {
+	case !ok:
+		return string(dept)
+	case lang == policy.LangEN:
+		return m.NameEN
+	}
+	return m.Name
 }
 
 func (n *Node) serve(name string, h http.Handler) *http.Server {
@@ -94,8 +128,13 @@ func (n *Node) openAdmin() error {
 			http.Error(w, "no such officer in the configuration", http.StatusNotFound)
 			return
 		}
+		code, ok := n.codes.Issue(officer)
+		if !ok {
+			http.Error(w, "too many codes wait to be used", http.StatusServiceUnavailable)
+			return
+		}
 		n.log.Info("login code issued", "officer", officer)
-		_, _ = fmt.Fprint(w, n.codes.Issue(officer)) // the client is gone if it fails
+		_, _ = fmt.Fprint(w, code) // the client is gone if it fails
 	})
 	server := n.serve("admin", mux)
 	n.push("admin", server.Shutdown)
@@ -118,15 +157,4 @@ func (n *Node) systems() ([]api.System, error) {
 		list = append(list, api.System{Name: s.Name, TokenHash: gm.Digest(hash), Scopes: s.Scopes, Expires: until})
 	}
 	return list, nil
-}
-
-// asks gives the broker the shape that the API asks of.
-type asks struct{ b *broker.Broker }
-
-func (a asks) Ask(ctx context.Context, system, key string, q exchange.Question) (exchange.Answer, error) {
-	return a.b.Ask(ctx, system, key, q)
-}
-
-func (a asks) Answer(ctx context.Context, system, id string) (exchange.Answer, error) {
-	return a.b.Answered(ctx, system, id)
 }

@@ -54,7 +54,7 @@ func TestOverGMTLS(t *testing.T) {
 		return append([]byte(from+":"), request...), nil
 	}}
 	s := NewServer(ServerConfig{Asked: b, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
-		Identify: func(c net.Conn) (exchange.Dept, bool) {
+		PeerOf: func(c net.Conn) (exchange.Dept, bool) {
 			gmtls, ok := c.(*channel.Conn)
 			if !ok {
 				return "", false
@@ -72,7 +72,7 @@ func TestOverGMTLS(t *testing.T) {
 		}
 	}()
 	caller := endpoint("zhujian")
-	c := NewClient(ClientConfig{Addr: func(exchange.Dept) (string, bool) { return l.Addr().String(), true },
+	c := NewClient(ClientConfig{Address: func(exchange.Dept) (string, bool) { return l.Addr().String(), true },
 		Dial: func(ctx context.Context, addr string, d exchange.Dept) (net.Conn, error) {
 			return caller.Dial(ctx, addr, string(d))
 		}})

@@ -1,5 +1,8 @@
-// Package peer is how nodes talk to each other: it asks another department's
-// node and answers one. HTTP/1.1 with canonical CBOR runs over connections whose
-// other end crypto/channel has authenticated; what is said in them is signed and
-// sealed besides, so the hop is trusted with nothing but who is there.
+// Package peer is node-to-node: it asks another node and answers another node.
+//
+// Messages are HTTP/1.1 POSTs with CBOR bodies over connections that
+// crypto/channel has authenticated; who asks is the connection's department and
+// nothing in the message. Neither confidentiality nor proof rests on this hop:
+// requests, answers, frames and cosignatures are signed, and sealed where they
+// are secret, by those who made them.
 package peer

@@ -73,8 +73,8 @@ func serve(t *testing.T, b *backend, change func(*ServerConfig)) *harness {
 		t.Fatal(err)
 	}
 	cfg := ServerConfig{Asked: b, Appender: b, Witness: b, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
-		Status:   func() Status { return Status{Dept: "minzheng", Size: 7, Leader: "zhujian"} },
-		Identify: func(net.Conn) (exchange.Dept, bool) { return "zhujian", true }}
+		Status: func() Status { return Status{Dept: "minzheng", Size: 7, Leader: "zhujian"} },
+		PeerOf: func(net.Conn) (exchange.Dept, bool) { return "zhujian", true }}
 	if change != nil {
 		change(&cfg)
 	}
@@ -97,7 +97,7 @@ func serve(t *testing.T, b *backend, change func(*ServerConfig)) *harness {
 
 func clientFor(t *testing.T, addr string) *Client {
 	t.Helper()
-	c := NewClient(ClientConfig{Dial: tcpDial, Addr: func(d exchange.Dept) (string, bool) { return addr, d == "minzheng" }})
+	c := NewClient(ClientConfig{Dial: tcpDial, Address: func(d exchange.Dept) (string, bool) { return addr, d == "minzheng" }})
 	t.Cleanup(c.Close)
 	return c
 }
@@ -116,7 +116,7 @@ func TestCallsArriveAsTheyWereMade(t *testing.T) {
 		},
 	}
 	h := serve(t, b, nil)
-	big := bytes.Repeat([]byte("x"), MaxRequest)
+	big := bytes.Repeat([]byte("x"), maxAsk)
 	for _, req := range [][]byte{[]byte("request"), nil, big} {
 		got, err := h.client.Ask(t.Context(), "minzheng", req)
 		if err != nil || string(got) != "zhujian:"+string(req) {
@@ -156,7 +156,7 @@ func TestErrorsCrossWithoutTheirCause(t *testing.T) {
 		case "panic":
 			panic(secret)
 		case "long":
-			return nil, &exchange.Error{Kind: exchange.Invalid, Code: exchange.CodeField, Msg: strings.Repeat("x", maxProblem)}
+			return nil, &exchange.Error{Kind: exchange.Invalid, Code: exchange.CodeField, Msg: strings.Repeat("x", maxFailure)}
 		}
 		return nil, secret
 	}}
@@ -190,7 +190,7 @@ func TestForwardTellsNothingHappenedFromMayHave(t *testing.T) {
 		return serve(t, &backend{propose: func(context.Context, []byte) error { return err }}, nil).client
 	}
 	nobody := serve(t, &backend{}, func(c *ServerConfig) {
-		c.Identify = func(net.Conn) (exchange.Dept, bool) { return "", false }
+		c.PeerOf = func(net.Conn) (exchange.Dept, bool) { return "", false }
 	}).client
 	noReplica := serve(t, &backend{}, func(c *ServerConfig) { c.Appender = nil }).client
 	raw := func(answer string) *Client { return clientFor(t, rawServer(t, answer)) }
@@ -308,7 +308,7 @@ func TestMalformedCallsAreRefusedAtTheDoor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var p problem
+		var p failure
 		if err := canon.Unmarshal(raw, &p); err != nil {
 			t.Errorf("%s %s: %v", method, route, err)
 		}
@@ -318,19 +318,19 @@ func TestMalformedCallsAreRefusedAtTheDoor(t *testing.T) {
 		method, route, typ, body string
 		want                     exchange.Kind
 	}{
-		"GET":              {"GET", routeStatus, contentType, "", exchange.Invalid},
-		"JSON":             {"POST", routeAsk, "application/json", "{}", exchange.Unsupported},
+		"GET":              {"GET", pathStatus, contentType, "", exchange.Invalid},
+		"JSON":             {"POST", pathAsk, "application/json", "{}", exchange.Unsupported},
 		"no such route":    {"POST", "/peer/v1/erase", contentType, "", exchange.NotFound},
 		"path tricks":      {"POST", "/peer/v1/../v1/ask", contentType, "", exchange.NotFound},
-		"cosign garbage":   {"POST", routeCosign, contentType, "\xff\xff", exchange.Invalid},
-		"trailing bytes":   {"POST", routeCheckpoint, contentType, "\xa1\x01\x40\x00", exchange.Invalid},
-		"note as a string": {"POST", routeCheckpoint, contentType, "\xa1\x01\x60", exchange.Invalid},
+		"cosign garbage":   {"POST", pathCosign, contentType, "\xff\xff", exchange.Invalid},
+		"trailing bytes":   {"POST", pathCheckpoint, contentType, "\xa1\x01\x40\x00", exchange.Invalid},
+		"note as a string": {"POST", pathCheckpoint, contentType, "\xa1\x01\x60", exchange.Invalid},
 	} {
 		if got, status := post(c.method, c.route, c.typ, strings.NewReader(c.body)); got != c.want || status != httpStatus(c.want) {
 			t.Errorf("%s: %v, status %d", name, got, status)
 		}
 	}
-	for route, limit := range map[string]int{routeAsk: MaxRequest, routeFrame: maxFrame, routeCosign: maxControl, routeCheckpoint: maxNote, routeStatus: maxControl} {
+	for route, limit := range map[string]int{pathAsk: maxAsk, pathFrame: maxFrame, pathCosign: maxSmall, pathCheckpoint: maxCheckpoint, pathStatus: maxSmall} {
 		for name, body := range map[string]io.Reader{
 			"known length": bytes.NewReader(make([]byte, limit+1)),
 			"chunked":      io.MultiReader(bytes.NewReader(make([]byte, limit)), strings.NewReader("x")),
@@ -346,7 +346,7 @@ func TestSlowAndTruncatedCallersHoldNothing(t *testing.T) {
 	t.Parallel()
 	b := &backend{answer: func(context.Context, exchange.Dept, []byte) ([]byte, error) { return []byte("ok"), nil }}
 	h := serve(t, b, func(c *ServerConfig) { c.ReadTimeout, c.PerDept = 300*time.Millisecond, 2 })
-	head := "POST " + routeAsk + " HTTP/1.1\r\nHost: x\r\nContent-Type: " + contentType + "\r\nContent-Length: 10\r\n\r\n"
+	head := "POST " + pathAsk + " HTTP/1.1\r\nHost: x\r\nContent-Type: " + contentType + "\r\nContent-Length: 10\r\n\r\n"
 	var conns []net.Conn
 	for _, sent := range []string{"", "POST", head, head + "12345"} {
 		c, err := net.Dial("tcp", h.addr)
@@ -386,6 +386,24 @@ func TestSlowAndTruncatedCallersHoldNothing(t *testing.T) {
 	}
 }
 
+func TestSlowAnswerIsNotCutByTheTimeForItsRequest(t *testing.T) {
+	t.Parallel()
+	const within = 50 * time.Millisecond
+	h := serve(t, &backend{answer: func(ctx context.Context, _ exchange.Dept, _ []byte) ([]byte, error) {
+		timer := time.NewTimer(6 * within)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-timer.C:
+			return []byte("ok"), nil
+		}
+	}}, func(c *ServerConfig) { c.ReadTimeout = within })
+	if got, err := h.client.Ask(t.Context(), "minzheng", []byte("request")); err != nil || string(got) != "ok" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func isTimeout(err error) bool {
 	var n net.Error
 	return errors.As(err, &n) && n.Timeout()
@@ -410,7 +428,7 @@ func TestOneDepartmentCannotTakeAllPlaces(t *testing.T) {
 	h := serve(t, b, func(c *ServerConfig) {
 		c.PerDept, c.FramesPerSecond = 3, 5
 		c.Clock = func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
-		c.Identify = func(net.Conn) (exchange.Dept, bool) { mu.Lock(); defer mu.Unlock(); return next, true }
+		c.PeerOf = func(net.Conn) (exchange.Dept, bool) { mu.Lock(); defer mu.Unlock(); return next, true }
 	})
 	var wg sync.WaitGroup
 	for range 3 {
@@ -455,7 +473,7 @@ func TestConnectionsAreKept(t *testing.T) {
 	t.Parallel()
 	h := serve(t, &backend{}, nil)
 	dials := 0
-	c := NewClient(ClientConfig{Addr: func(exchange.Dept) (string, bool) { return h.addr, true },
+	c := NewClient(ClientConfig{Address: func(exchange.Dept) (string, bool) { return h.addr, true },
 		Dial: func(ctx context.Context, addr string, d exchange.Dept) (net.Conn, error) {
 			dials++
 			if d != "minzheng" {
@@ -480,7 +498,7 @@ func TestConnectionsAreKept(t *testing.T) {
 func TestAnswersInAnothersNameAreNotTaken(t *testing.T) {
 	t.Parallel()
 	h := serve(t, &backend{}, nil)
-	c := NewClient(ClientConfig{Dial: tcpDial, Addr: func(exchange.Dept) (string, bool) { return h.addr, true }})
+	c := NewClient(ClientConfig{Dial: tcpDial, Address: func(exchange.Dept) (string, bool) { return h.addr, true }})
 	defer c.Close()
 	if got, err := c.Status(t.Context(), "renshe"); err == nil {
 		t.Errorf("status %+v of another node", got)

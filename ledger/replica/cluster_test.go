@@ -388,6 +388,16 @@ func TestWithoutQuorumNothingIsCommitted(t *testing.T) {
 	if err := c.nodes[follower].ProposeLocal(t.Context(), []byte("x")); !errors.Is(err, ledger.ErrNotProposed) {
 		t.Errorf("a follower must not forward again: %v", err)
 	}
+	// A leader that is not ready, before its genesis or about to stop, takes nothing.
+	c.nodes[leader].setLeading(false)
+	if err := c.nodes[leader].Propose(t.Context(), []byte("early")); !errors.Is(err, ledger.ErrNotProposed) {
+		t.Errorf("leader that is not ready: %v", err)
+	}
+	c.nodes[leader].setLeading(true)
+	c.propose(leader, "y")
+	if slices.Contains(c.nodes[leader].applier.all(), "early") {
+		t.Error("applied what was not proposed")
+	}
 	c.kill(follower)
 	// Handed to raft, and nobody to confirm it.
 	err := c.nodes[leader].Propose(t.Context(), []byte("lost"))

@@ -42,8 +42,8 @@ type netConfig struct {
 //
 // It installs no heartbeat handler, here or on those transports: hashicorp/raft
 // handles heartbeats off its main loop otherwise and can write a command in a
-// term that this node does not lead (#695, in v1.8.0). Heartbeats then wait their
-// turn like every message.
+// term that this node does not lead (#695, in v1.8.0). Heartbeats wait their turn
+// like every message.
 type network struct {
 	*raft.NetworkTransport
 	cfg  netConfig

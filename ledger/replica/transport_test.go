@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -340,7 +341,7 @@ func TestLeaderFollowsTheSignedMembers(t *testing.T) {
 	}
 }
 
-func TestVotesFileIsPrivate(t *testing.T) {
+func TestVotesFileIsPrivateAndAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s, err := openStable(filepath.Join(dir, "votes"), newFault())
@@ -348,7 +349,11 @@ func TestVotesFileIsPrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	vote(t, s, 1, "aa:1")
-	if left, _ := filepath.Glob(filepath.Join(dir, "*.new")); len(left) != 0 {
-		t.Errorf("left behind: %v", left)
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	if info, err := files[0].Info(); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
 }
