@@ -87,8 +87,17 @@ func AsError(err error) *Error {
 		Hint: "try again; if it persists, give the node's operator the trace id", Err: err}
 }
 
-// KindOf returns the kind of err, Internal when it has none.
-func KindOf(err error) Kind { return AsError(err).Kind }
+// KindOf returns the kind of an error, Internal when it has none. Use Is where
+// there may be no error.
+func KindOf(err error) Kind {
+	if err == nil {
+		return Internal
+	}
+	return AsError(err).Kind
+}
+
+// Is reports whether err is an error of kind k; nil is of none.
+func Is(err error, k Kind) bool { return err != nil && KindOf(err) == k }
 
 // A Reason is one failed guard of a decision.
 type Reason struct {

@@ -225,11 +225,13 @@ func mark(batch []*appending) {
 func giveUp(batch []*appending, cause error) {
 	for _, a := range batch {
 		err := cause
-		if err == nil {
+		switch {
+		case a.tried.Load() && cause != nil:
+			err = fmt.Errorf("%w: %w", ErrUndetermined, cause)
+		case a.tried.Load():
+			err = ErrUndetermined
+		case cause == nil:
 			err = ErrNotProposed
-			if a.tried.Load() {
-				err = ErrUndetermined
-			}
 		}
 		select {
 		case a.fail <- err:

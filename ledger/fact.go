@@ -94,6 +94,8 @@ func (c *FactChange) check() error {
 		return bad("the key is not a department")
 	case c.Type == FactBaseline && c.Key != string(exchange.Authority):
 		return bad("the baseline is the authority's")
+	case c.Type == FactMember && c.Key == string(exchange.Authority):
+		return bad("the authority is not a member")
 	case len(c.Content) > maxContent:
 		return bad("content is over the limit")
 	case c.NotAfter != 0 && c.NotAfter <= c.NotBefore:
@@ -104,6 +106,13 @@ func (c *FactChange) check() error {
 		return bad("provider and grantee are named exactly for facts of a pair")
 	case c.Type.pair() && (!c.Provider.Valid() || !c.Grantee.Valid() || c.Provider == c.Grantee):
 		return bad("the pair is malformed")
+	}
+	if c.Type == FactCert && c.Action == Set {
+		// A department whose certificates do not decode could never write again;
+		// for the authority nobody could mend that.
+		if certs, err := DecodeCerts(c.Content); err != nil || len(certs.Sign) == 0 {
+			return bad("the content is not a department's certificates")
+		}
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ func (s *State) judge(e Entry) (Result, Slot) {
 	switch e.Kind {
 	case KindAccess:
 		if e.Access.Outcome == exchange.Refused {
-			return Committed, SlotNone // a denial rests on nothing
+			break // a denial rests on nothing but its author's membership
 		}
 		if slot := s.basisHolds(e.Access); slot != SlotNone {
 			return Stale, slot

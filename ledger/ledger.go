@@ -47,11 +47,15 @@ type Config struct {
 // flushed, and the watermark up to which this node has itself verified who
 // wrote what. It is safe for concurrent use.
 type Ledger struct {
-	cfg   Config
-	queue chan *appending
-	halt  chan struct{}
-	stop  chan struct{}
-	wg    sync.WaitGroup
+	cfg    Config
+	idents *identities
+	queue  chan *appending
+	halt   chan struct{}
+	stop   chan struct{}
+	once   sync.Once
+	wg     sync.WaitGroup
+
+	cosigning sync.Mutex // one cosignature at a time; taken before mu
 
 	mu sync.RWMutex
 	// mu protects what follows.
@@ -62,8 +66,9 @@ type Ledger struct {
 	frames   map[gm.Digest]FrameRecord // of those leaves
 	dirty    bool
 	toVerify []verifyItem
-	verified uint64        // leaves below it are verified
-	changed  chan struct{} // closed and replaced whenever something above changes
+	verified uint64                 // leaves below it are verified
+	disputed map[gm.Digest]struct{} // frames about which the engines disagree
+	changed  chan struct{}          // closed and replaced whenever something above changes
 	haltErr  error
 	cosigned cosignState
 	stats    Stats
@@ -89,7 +94,8 @@ type Stats struct {
 func Open(cfg Config) (*Ledger, error) {
 	l := &Ledger{cfg: cfg, queue: make(chan *appending, 4096), halt: make(chan struct{}), stop: make(chan struct{}),
 		state: newState(cfg.Engine, cfg.Origin, cfg.AuthorityCert), tree: merkle.New(cfg.Engine),
-		frames: map[gm.Digest]FrameRecord{}, changed: make(chan struct{})}
+		frames: map[gm.Digest]FrameRecord{}, disputed: map[gm.Digest]struct{}{}, changed: make(chan struct{}),
+		idents: newIdentities(cfg.Engine, cfg.Identify)}
 	if l.cfg.Crash == nil {
 		l.cfg.Crash = func(string) {}
 	}
@@ -112,11 +118,7 @@ func (l *Ledger) restore(index uint64, b []byte, r FrameRecord) error {
 	}
 	hash := merkle.LeafHash(l.cfg.Engine, b)
 	l.tree.Append(hash)
-	item := verifyItem{leaf: n, hash: hash}
-	if f != nil {
-		item.frame = f
-	}
-	l.toVerify = append(l.toVerify, item)
+	l.toVerify = append(l.toVerify, verifyItem{leaf: n, hash: hash, frame: f})
 	return nil
 }
 
@@ -128,9 +130,10 @@ func (l *Ledger) Start(r Replicator) {
 	l.wg.Go(func() { l.appendLoop(r) })
 }
 
-// Close stops the ledger's work and flushes what was applied.
+// Close stops the ledger's work and flushes what was applied. It may be called
+// again; nothing may be applied any more.
 func (l *Ledger) Close() error {
-	close(l.stop)
+	l.once.Do(func() { close(l.stop) })
 	l.wg.Wait()
 	if l.Halted() != nil {
 		return nil // the last flush may be what halted it
@@ -185,6 +188,16 @@ func (l *Ledger) Size() uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.state.size
+}
+
+// now is this node's clock, or ledger time where that is ahead of it: what a
+// slow clock must not stretch. The caller holds mu.
+func (l *Ledger) now() time.Time {
+	now := l.cfg.Clock()
+	if at := time.UnixMilli(l.state.time); now.Before(at) {
+		return at
+	}
+	return now
 }
 
 // Origin names the ledger.
@@ -273,6 +286,7 @@ func (l *Ledger) flush() error {
 	l.cfg.Crash("ledger-after-flush")
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	clear(batch) // the array lives on behind what was applied meanwhile
 	l.leaves = l.leaves[len(batch):]
 	l.stats.Flushed = out.First + uint64(len(batch))
 	return nil

@@ -79,9 +79,9 @@ func (l *Ledger) Release(r Receipt, response gm.Digest) error {
 	if r.ledger == nil || r.ledger != l || response == (gm.Digest{}) || r.access.Response != response {
 		return refuse(exchange.CodeBinding, exchange.Integrity, "the receipt is not for this response", "this is a fault of the node; tell its operator")
 	}
-	now := l.cfg.Clock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	now := l.now()
 	if l.haltErr != nil {
 		return refuse(exchange.CodeLedgerBroken, exchange.Integrity, "this node's ledger does not verify", "tell the node's operator; nothing was released")
 	}
@@ -102,12 +102,13 @@ func (l *Ledger) Release(r Receipt, response gm.Digest) error {
 func (l *Ledger) Current(a *Access) (Slot, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	slot := l.state.stillHolds(a, l.cfg.Clock())
+	slot := l.state.stillHolds(a, l.now())
 	return slot, slot == SlotNone && l.haltErr == nil
 }
 
-// stillHolds is basisHolds for an access that has been counted, at time now:
-// its own read does not exhaust it, and rules that were merely replaced do.
+// stillHolds is basisHolds for an access that has been counted, at time now: the
+// quota is not asked, for its own read may have been the last. What was merely
+// replaced no longer holds either.
 func (s *State) stillHolds(a *Access, now time.Time) Slot {
 	for _, slot := range Slots() {
 		t, _ := slotFact(slot, a.Holder, a.Requester)

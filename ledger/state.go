@@ -76,7 +76,6 @@ type newLeaf struct {
 type acceptedFrame struct {
 	*parsedFrame
 	cert []byte // DER of the signing certificate
-	end  uint64 // tree size after its leaves
 }
 
 // parseBatch decodes a command of the replicated log. What does not parse must
@@ -118,20 +117,25 @@ func (s *State) apply(b Batch, frames []*parsedFrame) (leaves []newLeaf, accepte
 			leaves = append(leaves, s.place(f, pos, e))
 		}
 		s.authors[f.Dept] = authorState{Seq: f.Seq, Last: f.hash}
-		accepted = append(accepted, acceptedFrame{parsedFrame: f, cert: cert, end: s.size})
+		accepted = append(accepted, acceptedFrame{parsedFrame: f, cert: cert})
 	}
 	return leaves, accepted
 }
 
-// accepts reports whether f follows its author's chain, carries something new
-// and names the certificate in force.
-func (s *State) accepts(f *parsedFrame) (cert []byte, ok bool) {
+// follows reports whether f continues its author's chain in this ledger under
+// the certificate in force, which it returns.
+func (s *State) follows(f *parsedFrame) (cert []byte, ok bool) {
 	last := s.authors[f.Dept]
 	if f.Origin != s.origin || f.Seq != last.Seq+1 || f.Prev != last.Last {
 		return nil, false
 	}
 	cert = s.signCert(f.Dept)
-	if cert == nil || s.engine.Sum(cert) != f.Cert {
+	return cert, cert != nil && s.engine.Sum(cert) == f.Cert
+}
+
+// accepts reports whether f follows and carries something new.
+func (s *State) accepts(f *parsedFrame) (cert []byte, ok bool) {
+	if cert, ok = s.follows(f); !ok {
 		return nil, false
 	}
 	for _, e := range f.entries {
@@ -164,12 +168,18 @@ func (s *State) signCert(dept exchange.Dept) []byte {
 func (s *State) place(f *parsedFrame, pos int, e Entry) newLeaf {
 	leaf := Leaf{Entry: f.raw[pos], Frame: f.hash, Pos: uint32(pos), Time: s.time}
 	leaf.Result, leaf.Slot = s.judge(e)
-	if e.Kind == KindAccess {
-		leaf.Back = s.back[tagKey{e.Author, e.Access.Epoch, e.Access.HolderTag}]
-	}
+	leaf.Back = s.backOf(e)
 	n := newLeaf{index: s.size, leaf: leaf, bytes: canon.MustMarshal(leaf), entry: e}
 	s.take(n, f.record.Leaves[pos])
 	return n
+}
+
+// backOf returns the back-link of an entry that is about to be placed.
+func (s *State) backOf(e Entry) uint64 {
+	if e.Kind != KindAccess {
+		return 0
+	}
+	return s.back[tagKey{e.Author, e.Access.Epoch, e.Access.HolderTag}]
 }
 
 // take records a judged leaf: the one way in which state changes, for new
@@ -213,26 +223,56 @@ func (s *State) takeFact(n newLeaf) {
 }
 
 // restore takes back a leaf that was stored, with the record of its frame, and
-// returns the frame when the leaf is its first.
+// returns the frame when the leaf is its first. The disk is not believed: the
+// leaf is judged again, and what comes out otherwise is refused.
 func (s *State) restore(index uint64, b []byte, r FrameRecord) (newLeaf, *acceptedFrame, error) {
+	bad := func(what string) error { return fmt.Errorf("%w: stored leaf %d: %s", ErrFormat, index, what) }
 	leaf, entry, err := DecodeLeaf(b)
 	if err != nil {
-		return newLeaf{}, nil, err
+		return newLeaf{}, nil, fmt.Errorf("stored leaf %d: %w", index, err)
 	}
-	if index != s.size || int(leaf.Pos) >= len(r.Leaves) || FrameHash(s.engine, r.Body, r.Sig) != leaf.Frame ||
-		merkle.LeafHash(s.engine, leaf.Entry) != r.Leaves[leaf.Pos] {
-		return newLeaf{}, nil, fmt.Errorf("%w: stored leaf %d does not match its frame", ErrFormat, index)
+	_, known := s.ids[authorID{entry.Author, entry.ID}]
+	switch {
+	case index != s.size || known:
+		return newLeaf{}, nil, bad("it does not continue the leaves before it")
+	case int(leaf.Pos) >= len(r.Leaves) || FrameHash(s.engine, r.Body, r.Sig) != leaf.Frame ||
+		merkle.LeafHash(s.engine, leaf.Entry) != r.Leaves[leaf.Pos]:
+		return newLeaf{}, nil, bad("it does not match its frame")
+	case leaf.Time < s.time:
+		return newLeaf{}, nil, bad("its time is before the one in front")
 	}
 	var accepted *acceptedFrame
 	if s.authors[entry.Author].Last != leaf.Frame {
-		f := &parsedFrame{hash: leaf.Frame, record: r}
-		if err := canon.Unmarshal(r.Body, &f.FrameBody); err != nil {
-			return newLeaf{}, nil, fmt.Errorf("%w: stored frame body: %w", ErrFormat, err)
+		if accepted, err = s.restoreFrame(leaf.Frame, r); err != nil {
+			return newLeaf{}, nil, fmt.Errorf("stored leaf %d: %w", index, err)
 		}
-		accepted = &acceptedFrame{parsedFrame: f, cert: s.signCert(f.Dept)}
-		s.authors[entry.Author] = authorState{Seq: f.Seq, Last: leaf.Frame}
+		if accepted.Dept != entry.Author {
+			return newLeaf{}, nil, bad("its frame is another department's")
+		}
+		s.authors[entry.Author] = authorState{Seq: accepted.Seq, Last: leaf.Frame}
+	}
+	s.time = leaf.Time
+	if result, slot := s.judge(entry); result != leaf.Result || slot != leaf.Slot || s.backOf(entry) != leaf.Back {
+		return newLeaf{}, nil, bad("the leaves before it give it another result")
 	}
 	n := newLeaf{index: index, leaf: leaf, bytes: b, entry: entry}
 	s.take(n, r.Leaves[leaf.Pos])
 	return n, accepted, nil
+}
+
+// restoreFrame checks a stored frame record as apply checked the frame: its
+// body must cover its leaves and follow its author's chain.
+func (s *State) restoreFrame(hash gm.Digest, r FrameRecord) (*acceptedFrame, error) {
+	f := &parsedFrame{hash: hash, record: r}
+	if err := canon.Unmarshal(r.Body, &f.FrameBody); err != nil {
+		return nil, fmt.Errorf("%w: frame body: %w", ErrFormat, err)
+	}
+	if f.Suite != gm.Suite || int(f.Count) != len(r.Leaves) || merkle.Root(s.engine, r.Leaves) != f.Root {
+		return nil, fmt.Errorf("%w: frame %d of %s does not cover its leaves", ErrFormat, f.Seq, f.Dept)
+	}
+	cert, ok := s.follows(f)
+	if !ok {
+		return nil, fmt.Errorf("%w: frame %d of %s does not follow the one before", ErrFormat, f.Seq, f.Dept)
+	}
+	return &acceptedFrame{parsedFrame: f, cert: cert}, nil
 }

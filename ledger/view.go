@@ -87,10 +87,7 @@ func (l *Ledger) Read(ctx context.Context, fn func(*View) error) error {
 			l.mu.RUnlock()
 			return l.haltErr
 		}
-		v := &View{state: l.state, now: l.cfg.Clock()}
-		if ledgerTime := time.UnixMilli(l.state.time); v.now.Before(ledgerTime) {
-			v.now = ledgerTime
-		}
+		v := &View{state: l.state, now: l.now()}
 		err := fn(v)
 		seen := v.high <= l.verified
 		l.mu.RUnlock()
@@ -112,7 +109,8 @@ func (l *Ledger) Lookup(author exchange.Dept, id ID) (index uint64, ok bool) {
 }
 
 // Await blocks until this node has applied and itself verified the entry, and
-// returns its leaf: what the receiver of an answer does before it opens it.
+// returns its leaf: what the receiver of an answer does before it opens it. An
+// entry about whose signature the engines disagree is refused.
 func (l *Ledger) Await(ctx context.Context, author exchange.Dept, id ID) (index uint64, leaf Leaf, entry Entry, err error) {
 	err = l.waitFor(ctx, func() bool {
 		p, ok := l.state.ids[authorID{author, id}]
@@ -126,8 +124,17 @@ func (l *Ledger) Await(ctx context.Context, author exchange.Dept, id ID) (index 
 	if err != nil {
 		return 0, leaf, entry, err
 	}
-	leaf, entry, err = DecodeLeaf(b)
-	return index, leaf, entry, err
+	if leaf, entry, err = DecodeLeaf(b); err != nil {
+		return 0, leaf, entry, err
+	}
+	l.mu.RLock()
+	_, disputed := l.disputed[leaf.Frame]
+	l.mu.RUnlock()
+	if disputed {
+		return 0, Leaf{}, Entry{}, &exchange.Error{Kind: exchange.Integrity, Code: exchange.CodeSignature, Op: "ledger.Await",
+			Msg: fmt.Sprintf("the two engines disagree about the signature of entry %s", id), Hint: "tell the node's operator; do not use the answer"}
+	}
+	return index, leaf, entry, nil
 }
 
 // AppliedMembers returns the active members of the applied state, which may be

@@ -245,7 +245,7 @@ func (d *draft) readable() bool {
 // "No record" is an answer; a source that cannot be read is none.
 func (b *Broker) fetch(ctx context.Context, d *draft, permit policy.Permit, revoked [][]byte) error {
 	m, err := b.cfg.Source.Fetch(ctx, permit, d.q.Subject)
-	if exchange.KindOf(err) == exchange.NotFound && err != nil {
+	if exchange.Is(err, exchange.NotFound) {
 		d.outcome = exchange.NoRecord
 		return nil
 	}
@@ -362,7 +362,7 @@ func (b *Broker) record(ctx context.Context, p prepared) (out []byte, stale ledg
 			return nil, stale, appendError("broker.Answer", err)
 		}
 		r.Sealed, err = b.release(receipt, p.Sealed)
-		if exchange.KindOf(err) == exchange.Denied && err != nil {
+		if exchange.Is(err, exchange.Denied) {
 			return nil, entry.ID, nil
 		}
 		if err != nil {

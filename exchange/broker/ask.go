@@ -65,7 +65,7 @@ func (b *Broker) Ask(ctx context.Context, system, key string, q exchange.Questio
 			Msg: "the idempotency key was used for another question", Hint: "use a new key for each question"}
 	}
 	if known {
-		if answer, err := b.Answered(ctx, system, a.ID.String()); exchange.KindOf(err) != exchange.NotFound || err == nil {
+		if answer, err := b.Answered(ctx, system, a.ID.String()); !exchange.Is(err, exchange.NotFound) {
 			return answer, err
 		}
 	}

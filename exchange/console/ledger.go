@@ -171,6 +171,8 @@ func (t titles) row(r exchange.LedgerRow) rowView {
 		v.Outcome = r.Outcome.String()
 	}
 	if !r.Open {
+		// Whatever the ledger filled in all the same does not reach the page.
+		v.Item, v.Views, v.Purpose, v.Case, v.Operator, v.Reasons = "", nil, "", "", "", nil
 		return v
 	}
 	if v.Title = t.items[r.Item]; v.Title == "" {

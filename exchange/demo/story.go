@@ -219,7 +219,7 @@ func (s *story) policyLang() string {
 // withdraw takes the consent back at another department's window than the one
 // that registered it.
 func (s *story) withdraw(ctx context.Context) error {
-	info, err := s.cluster.Client(Minzheng).Withdraw(ctx, s.consent.ID, "当事人撤回")
+	info, err := s.cluster.Client(Minzheng).Withdraw(ctx, s.consent.ID, "withdrawn_by_subject")
 	if err != nil {
 		return err
 	}
