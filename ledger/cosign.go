@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -80,104 +79,148 @@ func (l *Ledger) Cosign(ctx context.Context, size uint64, root gm.Digest) (check
 	if err := l.waitFor(ctx, func() bool { return l.verified >= size }); err != nil {
 		return none, fmt.Errorf("this node has not verified %d leaves: %w", size, err)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.haltErr != nil {
-		return none, l.haltErr
-	}
-	own, err := l.tree.RootAt(size)
-	if err != nil {
-		return none, err
-	}
-	if own != root {
-		l.stats.SplitViews++
-		return none, &exchange.Error{Kind: exchange.Integrity, Code: exchange.CodeLedgerBroken, Op: "ledger.Cosign",
-			Msg: fmt.Sprintf("this node has another root at size %d", size), Hint: "compare the two nodes' ledgers: one of them lies or rots"}
-	}
+	l.cosigning.Lock()
+	defer l.cosigning.Unlock()
 	lastSize, lastRoot, err := l.cfg.Storage.Cosigned()
 	if err != nil {
-		return none, l.haltLocked(err)
+		return none, l.haltWith(err)
 	}
-	if lastSize > size {
-		return none, &exchange.Error{Kind: exchange.Conflict, Code: exchange.CodeConflict, Op: "ledger.Cosign",
-			Msg: fmt.Sprintf("this node has cosigned size %d, beyond %d", lastSize, size), Hint: "ask for a newer head"}
-	}
-	if was, err := l.tree.RootAt(lastSize); lastSize > 0 && (err != nil || was != lastRoot) {
-		return none, l.haltLocked(fmt.Errorf("this node has cosigned another history at size %d", lastSize))
+	if err := l.mayCosign(size, root, lastSize, lastRoot); err != nil {
+		return none, err
 	}
 	if lastSize < size {
 		l.cfg.Crash("cosign-before-persist")
 		if err := l.cfg.Storage.PutCosigned(size, root); err != nil {
-			return none, l.haltLocked(err)
+			return none, l.haltWith(err)
 		}
 		l.cfg.Crash("cosign-after-persist")
+	}
+	if err := l.Halted(); err != nil {
+		return none, err
 	}
 	return checkpoint.Cosign(l.cfg.Signer, l.cfg.Engine, string(l.cfg.Self), l.cfg.Key, l.cfg.Clock(),
 		checkpoint.Checkpoint{Origin: l.cfg.Origin, Size: size, Root: root})
 }
 
+// mayCosign compares a head with this node's tree and with the head that it
+// cosigned last.
+func (l *Ledger) mayCosign(size uint64, root gm.Digest, lastSize uint64, lastRoot gm.Digest) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.haltErr != nil {
+		return l.haltErr
+	}
+	own, err := l.tree.RootAt(size)
+	if err != nil {
+		return err
+	}
+	if own != root {
+		l.stats.SplitViews++
+		return &exchange.Error{Kind: exchange.Integrity, Code: exchange.CodeLedgerBroken, Op: "ledger.Cosign",
+			Msg: fmt.Sprintf("this node has another root at size %d", size), Hint: "compare the two nodes' ledgers: one of them lies or rots"}
+	}
+	if lastSize > size {
+		return &exchange.Error{Kind: exchange.Conflict, Code: exchange.CodeConflict, Op: "ledger.Cosign",
+			Msg: fmt.Sprintf("this node has cosigned size %d, beyond %d", lastSize, size), Hint: "ask for a newer head"}
+	}
+	if was, err := l.tree.RootAt(lastSize); lastSize > 0 && (err != nil || was != lastRoot) {
+		return l.haltLocked(fmt.Errorf("this node has cosigned another history at size %d", lastSize))
+	}
+	return nil
+}
+
 // Accept takes a cosigned checkpoint from anyone. It must carry a quorum of the
-// members' cosignatures; one that does and contradicts this node's tree is proof of a fork and halts the node.
+// members' cosignatures; one that does and contradicts this node's tree, at
+// whatever size, is proof of a fork and halts the node.
 func (l *Ledger) Accept(ctx context.Context, note []byte) error {
 	n, err := checkpoint.Parse(note)
 	if err != nil {
 		return err
 	}
-	l.mu.RLock()
-	known := n.Size <= l.cosigned.size
-	keys, err := l.memberKeys()
-	l.mu.RUnlock()
-	if err != nil || known {
-		return err
-	}
 	if n.Origin != l.cfg.Origin {
 		return &exchange.Error{Kind: exchange.Forged, Code: exchange.CodeBinding, Msg: "the checkpoint is of another ledger"}
 	}
-	if _, err := checkpoint.Verify([]gm.Engine{l.cfg.Engine}, n, keys, checkpoint.Quorum(len(keys))); err != nil {
+	if l.covers(n.Checkpoint) {
+		return nil
+	}
+	voters := l.electorate()
+	if _, err := checkpoint.Verify([]gm.Engine{l.cfg.Engine}, n, voters.keys, checkpoint.Quorum(voters.members)); err != nil {
 		return err
 	}
-	if err := l.waitFor(ctx, func() bool { return l.verified >= n.Size }); err != nil {
+	if err := l.waitFor(ctx, func() bool { return l.verified >= max(n.Size, voters.high) }); err != nil {
 		return err
+	}
+	l.cosigning.Lock()
+	defer l.cosigning.Unlock()
+	if known, err := l.contradicts(n.Checkpoint); known || err != nil {
+		return err
+	}
+	if err := l.cfg.Storage.PutCheckpoint(n.Size, note); err != nil {
+		return l.haltWith(err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	own, err := l.tree.RootAt(n.Size)
-	if err != nil {
-		return err
-	}
-	if own != n.Root {
-		l.stats.SplitViews++
-		return l.haltLocked(fmt.Errorf("a quorum has cosigned another root at size %d: the ledger was forked", n.Size))
-	}
-	if n.Size <= l.cosigned.size {
-		return nil
-	}
-	if err := l.cfg.Storage.PutCheckpoint(n.Size, note); err != nil {
-		return l.haltLocked(err)
-	}
 	l.cosigned.accept(n.Size, note, l.cfg.Clock())
 	l.wake()
 	return nil
 }
 
-// memberKeys returns the signing keys of the active members. The caller holds mu.
-func (l *Ledger) memberKeys() (map[string]gm.PublicKey, error) {
-	keys := map[string]gm.PublicKey{}
+// covers reports whether the newest checkpoint here says all that c says.
+func (l *Ledger) covers(c checkpoint.Checkpoint) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if c.Size > l.cosigned.size {
+		return false
+	}
+	own, err := l.tree.RootAt(c.Size)
+	return err == nil && own == c.Root
+}
+
+// contradicts halts the ledger when a head that a quorum has cosigned is not
+// that of this node's tree, and reports otherwise whether it is known already.
+func (l *Ledger) contradicts(c checkpoint.Checkpoint) (known bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	own, err := l.tree.RootAt(c.Size)
+	if err != nil {
+		return false, err
+	}
+	if own != c.Root {
+		l.stats.SplitViews++
+		return false, l.haltLocked(fmt.Errorf("a quorum has cosigned another root at size %d: the ledger was forked", c.Size))
+	}
+	return c.Size <= l.cosigned.size, l.haltErr
+}
+
+// electorate is who may cosign: a quorum is counted over all members, also
+// those whose certificates have expired and who therefore have no key in it.
+type electorate struct {
+	members int
+	keys    map[string]gm.PublicKey
+	high    uint64 // newest version of the facts that say so
+}
+
+func (l *Ledger) electorate() electorate {
+	v := electorate{keys: map[string]gm.PublicKey{}}
+	certs := map[exchange.Dept][]byte{}
+	l.mu.RLock()
 	for _, dept := range l.state.members() {
-		cert := l.state.signCert(dept)
-		if cert == nil {
-			continue
+		v.members++
+		v.high = max(v.high, l.state.facts.get(FactMember, string(dept)).Version)
+		if cert := l.state.signCert(dept); cert != nil {
+			certs[dept] = cert
+			v.high = max(v.high, l.state.facts.get(FactCert, string(dept)).Version)
 		}
-		_, key, err := l.cfg.Identify(cert, l.cfg.Clock())
-		if err != nil {
-			continue // an expired or foreign certificate cosigns nothing
+	}
+	l.mu.RUnlock()
+	now := l.cfg.Clock()
+	for dept, cert := range certs {
+		// An expired or foreign certificate cosigns nothing.
+		if who, key, err := l.idents.at(cert, now); err == nil && who == string(dept) {
+			v.keys[string(dept)] = key
 		}
-		keys[string(dept)] = key
 	}
-	if len(keys) == 0 {
-		return nil, errors.New("the ledger has no members yet")
-	}
-	return keys, nil
+	return v
 }
 
 // Checkpoint returns the newest cosigned checkpoint and its size; ErrNotFound
@@ -204,6 +247,7 @@ type Witnesses interface {
 func (l *Ledger) PublishLoop(ctx context.Context, w Witnesses, leading func() bool) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	failing := false // said once, not ten times a second
 	for {
 		select {
 		case <-ctx.Done():
@@ -217,25 +261,29 @@ func (l *Ledger) PublishLoop(ctx context.Context, w Witnesses, leading func() bo
 		if !leading() || size <= done || err != nil {
 			continue
 		}
-		if err := l.publish(ctx, w, size, root); err != nil {
+		err = l.publish(ctx, w, size, root)
+		if err != nil && !failing {
 			l.cfg.Log.Warn("no quorum of cosignatures", "size", size, "err", err)
 		}
+		failing = err != nil
 	}
 }
 
+// publish asks every member at once and goes on when a quorum has answered. What
+// does not verify is dropped here: one member's garbage must not spoil the note.
 func (l *Ledger) publish(ctx context.Context, w Witnesses, size uint64, root gm.Digest) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, publishWithin)
 	defer cancel()
-	members := l.Members()
+	head := checkpoint.Checkpoint{Origin: l.cfg.Origin, Size: size, Root: root}
+	voters, members := l.electorate(), l.Members()
 	answers := make(chan *checkpoint.Cosignature, len(members))
 	for _, dept := range members {
 		go func() {
-			var c checkpoint.Cosignature
-			var err error
-			if dept == l.cfg.Self {
-				c, err = l.Cosign(ctx, size, root)
-			} else {
-				c, err = w.Cosign(ctx, dept, size, root)
+			c, err := l.ask(ctx, w, dept, head)
+			if err == nil {
+				alone := checkpoint.Note{Checkpoint: head, Cosignatures: []checkpoint.Cosignature{c}}
+				own := map[string]gm.PublicKey{string(dept): voters.keys[string(dept)]}
+				_, err = checkpoint.Verify([]gm.Engine{l.cfg.Engine}, alone, own, 1)
 			}
 			if err != nil {
 				l.cfg.Log.Debug("no cosignature", "dept", string(dept), "size", size, "err", err)
@@ -245,24 +293,9 @@ func (l *Ledger) publish(ctx context.Context, w Witnesses, size uint64, root gm.
 			answers <- &c
 		}()
 	}
-	note := checkpoint.Note{Checkpoint: checkpoint.Checkpoint{Origin: l.cfg.Origin, Size: size, Root: root}}
-	need := checkpoint.Quorum(len(members))
-	grace := make(<-chan time.Time)
-	for range members {
-		select {
-		case c := <-answers:
-			if c != nil {
-				note.Cosignatures = append(note.Cosignatures, *c)
-			}
-			if len(note.Cosignatures) == need {
-				grace = time.After(150 * time.Millisecond) // for the members that are a little later
-			}
-			continue
-		case <-grace:
-		}
-		break
-	}
-	if len(note.Cosignatures) < need {
+	note := checkpoint.Note{Checkpoint: head}
+	need := checkpoint.Quorum(voters.members)
+	if note.Cosignatures = collect(ctx, answers, len(members), need); len(note.Cosignatures) < need {
 		return fmt.Errorf("%d of %d cosignatures", len(note.Cosignatures), need)
 	}
 	text := note.Encode()
@@ -272,7 +305,7 @@ func (l *Ledger) publish(ctx context.Context, w Witnesses, size uint64, root gm.
 	for _, dept := range members {
 		if dept != l.cfg.Self {
 			go func() {
-				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishWithin)
 				defer cancel()
 				if err := w.Publish(ctx, dept, text); err != nil {
 					l.cfg.Log.Debug("checkpoint not delivered", "dept", string(dept), "err", err)
@@ -281,4 +314,40 @@ func (l *Ledger) publish(ctx context.Context, w Witnesses, size uint64, root gm.
 		}
 	}
 	return nil
+}
+
+const (
+	publishWithin = 2 * time.Second
+	publishGrace  = 150 * time.Millisecond // for the members that are a little later than the quorum
+)
+
+func (l *Ledger) ask(ctx context.Context, w Witnesses, dept exchange.Dept, c checkpoint.Checkpoint) (checkpoint.Cosignature, error) {
+	if dept == l.cfg.Self {
+		return l.Cosign(ctx, c.Size, c.Root)
+	}
+	return w.Cosign(ctx, dept, c.Size, c.Root)
+}
+
+// collect gathers up to n answers, and stops a little after the quorum.
+func collect(ctx context.Context, answers <-chan *checkpoint.Cosignature, n, need int) []checkpoint.Cosignature {
+	var got []checkpoint.Cosignature
+	var grace <-chan time.Time
+	for range n {
+		select {
+		case c := <-answers:
+			if c == nil {
+				continue
+			}
+			if got = append(got, *c); len(got) == need {
+				timer := time.NewTimer(publishGrace)
+				defer timer.Stop()
+				grace = timer.C
+			}
+		case <-grace:
+			return got
+		case <-ctx.Done():
+			return got
+		}
+	}
+	return got
 }

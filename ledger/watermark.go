@@ -3,6 +3,8 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	"xinqiao/crypto/gm"
 	"xinqiao/exchange"
@@ -17,18 +19,24 @@ type verifyItem struct {
 	frame *acceptedFrame
 }
 
+// verifyStride is how many leaves the watermark waits for at most: after a
+// restart the whole ledger is in line.
+const verifyStride = 256
+
 // verifyLoop moves the watermark. The leader has checked the same signatures
 // before it proposed; this node does not take its word. It stops at the first
 // that does not hold, and with it everything that reads behind the watermark.
 func (l *Ledger) verifyLoop() {
-	keys := keyCache{}
+	closed := make(chan struct{})
+	close(closed)
 	for {
 		l.mu.RLock()
 		items, changed := l.toVerify, l.changed
 		l.mu.RUnlock()
-		for _, item := range items {
+		n := min(len(items), verifyStride)
+		for i, item := range items[:n] {
 			if item.frame != nil {
-				if err := l.verifyFrame(keys, item); err != nil {
+				if err := l.verifyFrame(items[i:]); err != nil {
 					l.haltWith(fmt.Errorf("leaf %d: %w", item.leaf.index, err))
 					return
 				}
@@ -37,13 +45,14 @@ func (l *Ledger) verifyLoop() {
 				l.cfg.Verified(item.leaf.index, item.leaf.leaf, item.leaf.entry, item.hash)
 			}
 		}
-		if len(items) > 0 {
+		if n > 0 {
 			l.mu.Lock()
-			l.toVerify = l.toVerify[len(items):]
-			l.verified = items[len(items)-1].leaf.index + 1
+			l.verified = items[n-1].leaf.index + 1
+			clear(l.toVerify[:n])
+			l.toVerify = l.toVerify[n:]
 			l.wake()
 			l.mu.Unlock()
-			continue
+			changed = closed // there may be more
 		}
 		select {
 		case <-l.stop:
@@ -55,44 +64,57 @@ func (l *Ledger) verifyLoop() {
 	}
 }
 
-type keyCache map[gm.Digest]gm.PublicKey
-
-// verifyFrame checks the certificate and signature of a frame. Frames that
-// carry facts pass both engines on every node, others pass the second engine on
-// the one node that the frame's hash chooses: the second verdict costs a
-// millisecond. A split verdict is counted and treated as a failure.
-func (l *Ledger) verifyFrame(keys keyCache, item verifyItem) error {
-	f := item.frame
-	key, known := keys[f.Cert]
-	if !known {
-		dept, k, err := l.cfg.Identify(f.cert, item.leaf.leaf.At())
-		if err != nil {
-			return l.verifyFailed(fmt.Errorf("certificate of %s: %w", f.Dept, err))
+// verifyFrame checks the certificate and signature of the frame that the first
+// of items began. Frames that carry facts pass both engines on every node,
+// others pass the second engine on the one node that the frame's hash chooses:
+// the second verdict costs a millisecond. What the engines disagree about is
+// counted; it is a failure for facts, on which everything rests, and makes any
+// other frame disputed: its entries are never released or handed on here.
+func (l *Ledger) verifyFrame(items []verifyItem) error {
+	f := items[0].frame
+	fail := func(err error) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.stats.VerifyFailures++
+		return err
+	}
+	dept, key, err := l.idents.at(f.cert, items[0].leaf.leaf.At())
+	switch {
+	case err != nil:
+		return fail(fmt.Errorf("certificate of %s: %w", f.Dept, err))
+	case dept != string(f.Dept):
+		return fail(fmt.Errorf("certificate of %s names %s", f.Dept, dept))
+	}
+	facts := false
+	for _, item := range items {
+		if item.leaf.leaf.Frame != f.hash {
+			break
 		}
-		if dept != string(f.Dept) {
-			return l.verifyFailed(fmt.Errorf("certificate of %s names %s", f.Dept, dept))
-		}
-		key, keys[f.Cert] = k, k
+		facts = facts || item.leaf.entry.Kind == KindFact
 	}
 	msg := gm.Preimage(DomainFrame, f.record.Body)
-	if !l.cfg.Engine.Verify(key, msg, f.record.Sig) {
-		return l.verifyFailed(fmt.Errorf("frame %d of %s: its signature does not hold", f.Seq, f.Dept))
+	first := l.cfg.Engine.Verify(key, msg, f.record.Sig)
+	if first && !facts && !l.chosen(f.hash) {
+		return nil
 	}
-	if (item.leaf.entry.Kind == KindFact || l.chosen(f.hash)) && !l.cfg.Second.Verify(key, msg, f.record.Sig) {
-		l.mu.Lock()
-		l.stats.EngineMismatches++
-		l.mu.Unlock()
-		return l.verifyFailed(fmt.Errorf("frame %d of %s: %s accepts its signature and %s does not", f.Seq, f.Dept,
-			l.cfg.Engine.Name(), l.cfg.Second.Name()))
+	second := l.cfg.Second.Verify(key, msg, f.record.Sig)
+	if !first && !second {
+		return fail(fmt.Errorf("frame %d of %s: its signature does not hold", f.Seq, f.Dept))
 	}
-	return nil
-}
-
-func (l *Ledger) verifyFailed(err error) error {
+	if first == second {
+		return nil
+	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.stats.VerifyFailures++
-	return err
+	l.stats.EngineMismatches++
+	l.disputed[f.hash] = struct{}{}
+	l.mu.Unlock()
+	err = fmt.Errorf("frame %d of %s: the engines %s and %s disagree about its signature", f.Seq, f.Dept,
+		l.cfg.Engine.Name(), l.cfg.Second.Name())
+	if facts {
+		return fail(err)
+	}
+	l.cfg.Log.Error("disputed entries", "leaf", items[0].leaf.index, "cause", err)
+	return nil
 }
 
 // chosen reports whether this node is the one that gives a frame its second
@@ -106,8 +128,15 @@ func (l *Ledger) chosen(hash gm.Digest) bool {
 	return members[pick] == l.cfg.Self
 }
 
+// expiryMargin is how much longer than now an author's certificate must be
+// valid when its frame is proposed: the frame is judged at the time that its
+// batch gets, and one that is past the certificate's end would halt every node.
+const expiryMargin = 10 * time.Minute
+
 // CheckFrame is what the leader asks of a frame before it proposes it: that it
-// is well formed and that its author, who must be a member now, signed it.
+// is well formed, that its author, who must be a member now, signed it, and
+// that its place in the author's chain is not taken. A frame that was committed
+// already is refused too; its author finds it on its own replica.
 func (l *Ledger) CheckFrame(frame []byte) error {
 	f, err := parseFrame(l.cfg.Engine, frame)
 	if err != nil {
@@ -115,7 +144,7 @@ func (l *Ledger) CheckFrame(frame []byte) error {
 	}
 	l.mu.RLock()
 	cert, halted := l.state.signCert(f.Dept), l.haltErr
-	now := l.cfg.Clock()
+	now, last := l.now(), l.state.authors[f.Dept].Seq
 	l.mu.RUnlock()
 	if halted != nil {
 		return halted
@@ -125,7 +154,10 @@ func (l *Ledger) CheckFrame(frame []byte) error {
 	if cert == nil || l.cfg.Engine.Sum(cert) != f.Cert || f.Origin != l.cfg.Origin {
 		return forged
 	}
-	dept, key, err := l.cfg.Identify(cert, now)
+	dept, key, err := l.idents.at(cert, now)
+	if err == nil {
+		_, _, err = l.idents.at(cert, now.Add(expiryMargin))
+	}
 	if err != nil || dept != string(f.Dept) {
 		forged.Err = err
 		return forged
@@ -134,10 +166,16 @@ func (l *Ledger) CheckFrame(frame []byte) error {
 	if !l.cfg.Engine.Verify(key, msg, f.record.Sig) {
 		return forged
 	}
-	for _, e := range f.entries {
-		if e.Kind == KindFact && !l.cfg.Second.Verify(key, msg, f.record.Sig) {
-			return forged
-		}
+	fact := func(e Entry) bool { return e.Kind == KindFact }
+	if slices.ContainsFunc(f.entries, fact) && !l.cfg.Second.Verify(key, msg, f.record.Sig) {
+		l.mu.Lock()
+		l.stats.EngineMismatches++
+		l.mu.Unlock()
+		return forged
+	}
+	if f.Seq <= last {
+		return &exchange.Error{Kind: exchange.Conflict, Code: exchange.CodeConflict, Op: "ledger.CheckFrame",
+			Msg: fmt.Sprintf("frame %d of %s: the ledger has its frame %d", f.Seq, f.Dept, last), Hint: "look the entries up on the own replica"}
 	}
 	return nil
 }

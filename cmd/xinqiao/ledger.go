@@ -50,7 +50,7 @@ func (f *nodeFlags) client(cmd *cobra.Command) (*client.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the token: %w", err)
 	}
-	return client.New(f.url, pool, strings.TrimSpace(string(token)))
+	return client.New(f.url, pool, strings.TrimSpace(string(token))), nil
 }
 
 // newLedgerCommand returns `xinqiao ledger`: the access ledger for people.

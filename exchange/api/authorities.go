@@ -15,9 +15,6 @@ const (
 )
 
 func (s *server) register(w http.ResponseWriter, r *http.Request, sys System) error {
-	if err := noQuery(r); err != nil {
-		return err
-	}
 	key, err := idempotencyKey(r)
 	if err != nil {
 		return err
@@ -50,9 +47,6 @@ func (s *server) authority(w http.ResponseWriter, r *http.Request, _ System) err
 }
 
 func (s *server) withdraw(w http.ResponseWriter, r *http.Request, sys System) error {
-	if err := noQuery(r); err != nil {
-		return err
-	}
 	id, err := pathID(r)
 	if err != nil {
 		return err

@@ -39,11 +39,6 @@ func query(r *http.Request, repeatable string, allowed ...string) (url.Values, e
 	return q, nil
 }
 
-func noQuery(r *http.Request) error {
-	_, err := query(r, "")
-	return err
-}
-
 func limitOf(s string) (int, error) {
 	if s == "" {
 		return defaultLimit, nil
@@ -118,9 +113,6 @@ func mentions(c exchange.CatalogueItem, want string) bool {
 
 // catalogueItem returns the item as each department that holds it describes it.
 func (s *server) catalogueItem(w http.ResponseWriter, r *http.Request, _ System) error {
-	if err := noQuery(r); err != nil {
-		return err
-	}
 	want := exchange.Item(r.PathValue("class") + "/" + r.PathValue("name"))
 	if !want.Valid() {
 		return invalid(exchange.CodeField, "", `the item in the address does not have the form "class/name"`)

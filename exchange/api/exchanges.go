@@ -43,9 +43,6 @@ func pathID(r *http.Request) (string, error) {
 }
 
 func (s *server) ask(w http.ResponseWriter, r *http.Request, sys System) error {
-	if err := noQuery(r); err != nil {
-		return err
-	}
 	key, err := idempotencyKey(r)
 	if err != nil {
 		return err

@@ -23,13 +23,13 @@ type message struct {
 }
 
 //go:embed problems.json
-var problemsJSON []byte
+var problemsJSON string
 
 // texts reads the messages of all codes that are not denials; denials come from
 // Config.Explain.
 func texts() (map[exchange.Code]map[string]message, error) {
 	m := map[exchange.Code]map[string]message{}
-	if err := json.Unmarshal(problemsJSON, &m); err != nil {
+	if err := json.Unmarshal([]byte(problemsJSON), &m); err != nil {
 		return nil, fmt.Errorf("read problems.json: %w", err)
 	}
 	return m, nil

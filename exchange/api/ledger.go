@@ -33,9 +33,6 @@ func (s *server) entries(w http.ResponseWriter, r *http.Request, _ System) error
 }
 
 func (s *server) search(w http.ResponseWriter, r *http.Request, _ System) error {
-	if err := noQuery(r); err != nil {
-		return err
-	}
 	var in LedgerSearch
 	if err := body(w, r, &in); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"path"
@@ -19,7 +20,7 @@ import (
 )
 
 //go:embed openapi.yaml
-var openAPI []byte
+var openAPI string
 
 type server struct {
 	cfg      Config
@@ -31,27 +32,28 @@ type server struct {
 type route struct {
 	method, path string
 	scope        Scope // empty: anyone
+	query        bool  // takes parameters, which handle checks; others are refused
 	handle       func(s *server, w http.ResponseWriter, r *http.Request, sys System) error
 }
 
 // routes lists everything the API answers. A test holds it against openapi.yaml.
 func routes() []route {
 	return []route{
-		{"POST", "/api/v1/exchanges", ScopeExchange, (*server).ask},
-		{"GET", "/api/v1/exchanges/{id}", ScopeExchange, (*server).answered},
-		{"GET", "/api/v1/exchanges/{id}/receipt", ScopeExchange, (*server).receipt},
-		{"POST", "/api/v1/authorities", ScopeConsent, (*server).register},
-		{"GET", "/api/v1/authorities/{id}", ScopeConsent, (*server).authority},
-		{"POST", "/api/v1/authorities/{id}/withdrawal", ScopeConsent, (*server).withdraw},
-		{"GET", "/api/v1/catalogue", ScopeCatalogue, (*server).catalogue},
-		{"GET", "/api/v1/catalogue/{class}/{name}", ScopeCatalogue, (*server).catalogueItem},
-		{"GET", "/api/v1/ledger/entries", ScopeLedger, (*server).entries},
-		{"POST", "/api/v1/ledger/entries/search", ScopeLedger, (*server).search},
-		{"GET", "/api/v1/ledger/entries/{index}", ScopeLedger, (*server).entry},
-		{"GET", "/api/v1/ledger/entries/{index}/proof", ScopeLedger, (*server).proof},
-		{"GET", "/api/v1/ledger/checkpoint", ScopeLedger, (*server).checkpoint},
-		{"GET", "/api/v1/ledger/evidence", ScopeLedger, (*server).evidence},
-		{"GET", "/api/v1/openapi.yaml", "", (*server).spec},
+		{"POST", "/api/v1/exchanges", ScopeExchange, false, (*server).ask},
+		{"GET", "/api/v1/exchanges/{id}", ScopeExchange, false, (*server).answered},
+		{"GET", "/api/v1/exchanges/{id}/receipt", ScopeExchange, false, (*server).receipt},
+		{"POST", "/api/v1/authorities", ScopeConsent, false, (*server).register},
+		{"GET", "/api/v1/authorities/{id}", ScopeConsent, false, (*server).authority},
+		{"POST", "/api/v1/authorities/{id}/withdrawal", ScopeConsent, false, (*server).withdraw},
+		{"GET", "/api/v1/catalogue", ScopeCatalogue, true, (*server).catalogue},
+		{"GET", "/api/v1/catalogue/{class}/{name}", ScopeCatalogue, false, (*server).catalogueItem},
+		{"GET", "/api/v1/ledger/entries", ScopeLedger, true, (*server).entries},
+		{"POST", "/api/v1/ledger/entries/search", ScopeLedger, false, (*server).search},
+		{"GET", "/api/v1/ledger/entries/{index}", ScopeLedger, false, (*server).entry},
+		{"GET", "/api/v1/ledger/entries/{index}/proof", ScopeLedger, false, (*server).proof},
+		{"GET", "/api/v1/ledger/checkpoint", ScopeLedger, false, (*server).checkpoint},
+		{"GET", "/api/v1/ledger/evidence", ScopeLedger, true, (*server).evidence},
+		{"GET", "/api/v1/openapi.yaml", "", false, (*server).spec},
 	}
 }
 
@@ -212,7 +214,14 @@ func (s *server) dispatch(w http.ResponseWriter, r *http.Request, pattern string
 			return
 		}
 	}
-	if err := rt.handle(s, w, r, sys); err != nil {
+	var err error
+	if !rt.query {
+		_, err = query(r, "")
+	}
+	if err == nil {
+		err = rt.handle(s, w, r, sys)
+	}
+	if err != nil {
 		e := exchange.AsError(err)
 		if st := status(e); st >= 500 {
 			in.err = err
@@ -247,6 +256,6 @@ func reply(w http.ResponseWriter, status int, v any) error {
 func (s *server) spec(w http.ResponseWriter, _ *http.Request, _ System) error {
 	w.Header().Set("Content-Type", "application/yaml; charset=utf-8")
 	w.WriteHeader(http.StatusOK)
-	w.Write(openAPI)
+	io.WriteString(w, openAPI)
 	return nil
 }

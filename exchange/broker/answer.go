@@ -115,9 +115,9 @@ func (b *Broker) authenticate(ctx context.Context, from exchange.Dept, msg []byt
 		return q, refuse(exchange.CodeSignature)
 	case q.Holder != b.cfg.Self || q.HolderCert != b.cfg.Cert || q.Origin != b.cfg.Ledger.Origin():
 		return q, refuse(exchange.CodeAudience)
-	case q.ID.IsZero() || q.Expires-q.Issued > requestLife.Milliseconds() || q.Epoch != ledger.Epoch(millis(q.Issued)):
+	case q.ID.IsZero() || q.Epoch != ledger.Epoch(millis(q.Issued)):
 		return q, refuse(exchange.CodeField)
-	case now.After(millis(q.Expires)) || now.Add(clockSkew).Before(millis(q.Issued)):
+	case !q.timely(now):
 		return q, refuse(exchange.CodeExpired)
 	}
 	if err := question.Check(b.cfg.Population); err != nil {
@@ -163,7 +163,7 @@ func (b *Broker) keep(key []byte, p prepared) error {
 // the sealed response or the denial, the sealed body, the entry.
 func (b *Broker) decide(ctx context.Context, from exchange.Dept, q request, msg []byte, refusal *exchange.Reason, corrects ledger.ID) (prepared, exchange.Outcome, error) {
 	d := draft{from: from, q: q, msg: msg, digest: digestOf(b.cfg.Engine, msg), corrects: corrects, outcome: exchange.Refused,
-		asOf: b.cfg.Clock()}
+		authentic: refusal == nil, asOf: b.cfg.Clock()}
 	r, err := b.read(ctx, q)
 	if refusal != nil {
 		// The request may not even decode: what is read by it means nothing.
@@ -182,14 +182,13 @@ func (b *Broker) decide(ctx context.Context, from exchange.Dept, q request, msg 
 	}
 	d.encCert, d.basis = r.encCert, r.basis
 	decision := policy.Decide(r.facts)
-	d.rule, d.reasons, d.retain = decision.Rule, decision.Reasons, decision.Obligations.Retain
+	d.rule, d.reasons = decision.Rule, decision.Reasons
 	if permit, ok := decision.Permit(); ok {
-		if d.reasons = unsupported(permit.Views()); len(d.reasons) > 0 {
-			p, err := b.prepare(d)
-			return p, d.outcome, err
-		}
-		if err := b.fetch(ctx, &d, permit, r.revoked); err != nil {
-			return prepared{}, 0, err
+		if d.reasons = unsupported(permit.Views()); len(d.reasons) == 0 {
+			d.retain = decision.Obligations.Retain
+			if err := b.fetch(ctx, &d, permit, r.revoked); err != nil {
+				return prepared{}, 0, err
+			}
 		}
 	}
 	p, err := b.prepare(d)
@@ -217,33 +216,47 @@ func (b *Broker) party(ctx context.Context, dept exchange.Dept) (p party, err er
 
 // draft is an exchange between its decision and its entry.
 type draft struct {
-	from     exchange.Dept
-	q        request
-	msg      []byte
-	digest   gm.Digest
-	corrects ledger.ID
-	basis    ledger.Basis
-	encCert  []byte
-	asOf     time.Time
-	outcome  exchange.Outcome
-	shown    *material.Presentation
-	rule     string
-	retain   string
-	reasons  []exchange.Reason
+	from      exchange.Dept
+	q         request
+	authentic bool // q passed authenticate
+	msg       []byte
+	digest    gm.Digest
+	corrects  ledger.ID
+	basis     ledger.Basis
+	encCert   []byte
+	to        envelope.Recipient // of the sealed response; unset when refused
+	asOf      time.Time
+	outcome   exchange.Outcome
+	shown     *material.Presentation
+	rule      string
+	retain    string
+	reasons   []exchange.Reason
 }
 
 // unread is the class of an entry about a message that could not be read.
 const unread = "unknown"
 
 // readable reports whether the request says, in the requester's own signed
-// words, what it is about.
+// words, what it is about. One that is not of now does not: the holder's tag of
+// another epoch, computed on demand, would tell whose tag it was.
 func (d *draft) readable() bool {
-	return d.q.Requester == d.from && d.q.Item.Valid() && d.q.Epoch == ledger.Epoch(millis(d.q.Issued))
+	return d.authentic || d.q.Requester == d.from && d.q.Item.Valid() && d.q.Epoch == ledger.Epoch(millis(d.q.Issued)) &&
+		d.q.timely(d.asOf)
 }
 
 // fetch opens the source with the permit and presents no more than it permits.
-// "No record" is an answer; a source that cannot be read is none.
+// "No record" is an answer; a source that cannot be read is none, and a record
+// that may not be shown is a denial, recorded like any other.
 func (b *Broker) fetch(ctx context.Context, d *draft, permit policy.Permit, revoked [][]byte) error {
+	deny := func(code exchange.Code, why string, err error) error {
+		b.cfg.Log.Error("a permitted exchange is denied: "+why, "item", string(permit.Item()), "requester", string(d.from), "err", err)
+		d.outcome, d.retain, d.reasons = exchange.Refused, "", []exchange.Reason{{Code: code}}
+		return nil
+	}
+	var err error
+	if d.to, err = b.recipient(d.from, d.encCert); err != nil {
+		return deny(exchange.DenyMember, "nothing can be sealed to the requester", err)
+	}
 	m, err := b.cfg.Source.Fetch(ctx, permit, d.q.Subject)
 	if exchange.Is(err, exchange.NotFound) {
 		d.outcome = exchange.NoRecord
@@ -253,20 +266,25 @@ func (b *Broker) fetch(ctx context.Context, d *draft, permit policy.Permit, revo
 		return &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeSource, Op: "broker.Answer",
 			Msg: "the holder's source could not be read; nothing was released", Hint: "try again later with the same key", Err: err}
 	}
-	id, err := m.ID()
+	head, err := m.Head()
 	if err != nil {
-		return err
+		return deny(exchange.DenyMaterial, "the source gave no material", err)
+	}
+	// The requester would find out, but only once it holds another's record.
+	if head.Item != permit.Item() || head.Issuer != b.cfg.Self || !m.About(b.cfg.Engine, d.q.Subject) {
+		return deny(exchange.DenyMaterial, "the source gave a record of another subject or item", nil)
 	}
 	for _, gone := range revoked {
-		if bytes.Equal(gone, id[:]) {
-			d.reasons = []exchange.Reason{{Code: exchange.DenyMaterial}}
-			return nil
+		if bytes.Equal(gone, head.ID[:]) {
+			return deny(exchange.DenyMaterial, "the material is revoked", nil)
 		}
 	}
 	shown, err := m.Present(permit.Views(), d.asOf)
+	if errors.Is(err, material.ErrNoField) || errors.Is(err, material.ErrPredicate) || errors.Is(err, material.ErrMode) {
+		return deny(exchange.DenyField, "the rule permits more than the material can show", err)
+	}
 	if err != nil {
-		return &exchange.Error{Kind: exchange.Internal, Code: exchange.CodeMaterial, Op: "broker.Answer",
-			Msg: "the holder's material cannot be presented", Hint: "tell the holder's operator", Err: err}
+		return deny(exchange.DenyMaterial, "the material cannot be presented", err)
 	}
 	d.shown, d.outcome = &shown, exchange.Allowed
 	b.cfg.Crash("holder-after-fetch")
@@ -287,16 +305,13 @@ func (b *Broker) prepare(d draft) (prepared, error) {
 	}
 	access := ledger.Access{Holder: b.cfg.Self, Requester: d.from, Class: unread, Outcome: d.outcome, Basis: d.basis,
 		Request: d.digest, Epoch: ledger.Epoch(d.asOf), Corrects: d.corrects}
-	detail := ledger.Body{Salt: nonce(), Rule: d.rule, Reasons: d.reasons, Request: d.msg}
+	var detail ledger.Body
 	if d.readable() {
 		access.Class, access.RequesterTag, access.Epoch = d.q.Item.Class(), d.q.Tag, d.q.Epoch
 		access.HolderTag = b.cfg.Keys.Tag(access.Epoch, subjectKey(d.q.Subject))
-		detail.Item, detail.Subject, detail.Views, detail.Purpose = d.q.Item, d.q.Subject, d.q.Views, d.q.Purpose
-		detail.Matter, detail.Case, detail.Operator = d.q.Matter, d.q.Case.Case, d.q.Operator.Operator
-		if d.q.Authority != nil {
-			detail.Authority = d.q.Authority.Key
-		}
+		detail = d.q.detail()
 	}
+	detail.Salt, detail.Rule, detail.Reasons, detail.Request = nonce(), d.rule, d.reasons, d.msg
 	if d.outcome == exchange.Refused {
 		p.Denial = answer
 	} else {
@@ -319,11 +334,7 @@ func (b *Broker) prepare(d draft) (prepared, error) {
 }
 
 func (b *Broker) seal(d draft, id ledger.ID, answer []byte) ([]byte, error) {
-	to, err := b.recipient(d.from, d.encCert)
-	if err != nil {
-		return nil, err
-	}
-	return envelope.Seal(b.cfg.Engine, rand.Reader, sealContext(d.digest, id), answer, to)
+	return envelope.Seal(b.cfg.Engine, rand.Reader, sealContext(d.digest, id), answer, d.to)
 }
 
 func (b *Broker) recipient(dept exchange.Dept, der []byte) (envelope.Recipient, error) {

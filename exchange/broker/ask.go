@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"xinqiao/crypto/canon"
@@ -69,7 +70,8 @@ func (b *Broker) Ask(ctx context.Context, system, key string, q exchange.Questio
 			return answer, err
 		}
 	}
-	if !known || b.cfg.Clock().After(millis(a.Expires)) {
+	// One that would expire on its way would be refused, and that recorded.
+	if !known || b.cfg.Clock().Add(clockSkew).After(millis(a.Expires)) {
 		if a, err = b.newRequest(ctx, q, question); err != nil {
 			return exchange.Answer{}, err
 		}
@@ -80,10 +82,21 @@ func (b *Broker) Ask(ctx context.Context, system, key string, q exchange.Questio
 	b.cfg.Crash("requester-before-send")
 	out, err := b.cfg.Peer.Ask(ctx, q.Holder, a.Request)
 	if err != nil {
-		return exchange.Answer{}, err
+		return exchange.Answer{}, claimed(err)
 	}
 	b.cfg.Crash("requester-after-reply")
 	return b.receive(ctx, system, q, a, out)
+}
+
+// claimed is what to make of an error that the holder's node, or nobody,
+// answered. A denial and "no record" count only with an entry; a holder that
+// claims one without is not believed.
+func claimed(err error) error {
+	switch exchange.KindOf(err) {
+	case exchange.Denied, exchange.NotFound:
+		return untrue(exchange.CodeNotRecorded, "the holder claims an outcome that it has not recorded", err)
+	}
+	return err
 }
 
 // newRequest signs a question. The signature covers everything that the
@@ -175,6 +188,10 @@ func (b *Broker) receive(ctx context.Context, system string, q exchange.Question
 	if err := canon.Unmarshal(out, &r); err != nil {
 		return exchange.Answer{}, untrue(exchange.CodeEnvelope, "the holder's reply is malformed", err)
 	}
+	req, err := readOwn(a.Request)
+	if err != nil {
+		return exchange.Answer{}, fmt.Errorf("the request that was sent: %w", err)
+	}
 	digest := digestOf(b.cfg.Engine, a.Request)
 	within, cancel := context.WithTimeout(ctx, b.cfg.AnswerWithin)
 	defer cancel()
@@ -186,15 +203,22 @@ func (b *Broker) receive(ctx context.Context, system string, q exchange.Question
 	if err != nil {
 		return exchange.Answer{}, appendError("broker.Ask", err)
 	}
-	if err := b.matches(entry, leaf, q, digest, r); err != nil {
+	if err := b.matches(entry, leaf, req, digest, r); err != nil {
 		return exchange.Answer{}, err
 	}
-	if err := b.takeBody(entry, r.Body); err != nil {
+	if err := b.inForce(entry.Access); err != nil {
 		return exchange.Answer{}, err
 	}
-	answer, reqErr := b.open(ctx, q, digest, entry, r)
-	if reqErr != nil {
-		return exchange.Answer{}, reqErr
+	reasons, err := b.takeBody(entry, r.Body, req, a.Request)
+	if err != nil {
+		return exchange.Answer{}, err
+	}
+	answer, err := b.open(ctx, req, digest, entry, r)
+	if err != nil {
+		return exchange.Answer{}, err
+	}
+	if !slices.Equal(answer.Reasons, reasons) || (len(reasons) > 0) != (answer.Outcome == exchange.Refused) {
+		return exchange.Answer{}, untrue(exchange.CodeBinding, "the holder gives other reasons than it has recorded", nil)
 	}
 	b.cfg.Crash("requester-before-store")
 	if err := b.keepAnswer(system, a.ID, entry, answer); err != nil {
@@ -208,17 +232,35 @@ func (b *Broker) receive(ctx context.Context, system string, q exchange.Question
 	return answer.public(a.ID, ledger.PublicReceipt(b.cfg.Ledger.Origin(), entry.Author, entry.ID, index, hash, leaf.At())), nil
 }
 
+// inForce refuses an answer that was held up until what it rests on was
+// withdrawn. Asking again reaches the holder, which then decides anew.
+func (b *Broker) inForce(a *ledger.Access) error {
+	if a.Outcome == exchange.Refused {
+		return nil
+	}
+	if slot, ok := b.cfg.Ledger.Current(a); !ok {
+		return &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeStale, Op: "broker.Ask",
+			Msg:  "what the answer rests on was withdrawn or changed while it was on its way: " + slot.String() + "; it was not opened",
+			Hint: "ask again with the same key; the decision is made anew"}
+	}
+	return nil
+}
+
 // matches compares the ledger entry with the request and the reply: the entry
 // must speak of exactly this exchange.
-func (b *Broker) matches(entry ledger.Entry, leaf ledger.Leaf, q exchange.Question, request gm.Digest, r reply) error {
+func (b *Broker) matches(entry ledger.Entry, leaf ledger.Leaf, q request, request gm.Digest, r reply) error {
 	a := entry.Access
 	switch {
 	case entry.Kind != ledger.KindAccess || leaf.Result != ledger.Committed:
 		return untrue(exchange.CodeBinding, "the entry that the holder names is not a committed access", nil)
 	case a.Requester != b.cfg.Self || a.Request != request:
 		return untrue(exchange.CodeBinding, "the entry that the holder names is of another request", nil)
-	case !refusedUnread(a) && (a.Class != q.Item.Class() || a.RequesterTag != b.cfg.Keys.Tag(a.Epoch, subjectKey(q.Subject))):
-		return untrue(exchange.CodeBinding, "the entry that the holder names is about another subject or class", nil)
+	case !refusedUnread(a) && (a.Class != q.Item.Class() || a.RequesterTag != q.Tag || a.Epoch != q.Epoch):
+		return untrue(exchange.CodeBinding, "the entry that the holder names is about another subject, class or epoch", nil)
+	case a.Outcome != exchange.Refused && !q.restsOn(a):
+		return untrue(exchange.CodeBinding, "the entry that the holder names rests on another authority or case", nil)
+	case a.Size != ledger.SizeBucket(len(r.Sealed)):
+		return untrue(exchange.CodeBinding, "the entry that the holder names gives another size", nil)
 	case (a.Outcome == exchange.Refused) != (r.Denial != nil) || (r.Denial == nil) == (r.Sealed == nil):
 		return untrue(exchange.CodeBinding, "the reply's kind is not the outcome on the ledger", nil)
 	case r.Sealed != nil && b.cfg.Engine.Sum(r.Sealed) != a.Response:
@@ -230,12 +272,12 @@ func (b *Broker) matches(entry ledger.Entry, leaf ledger.Leaf, q exchange.Questi
 // refusedUnread reports whether the holder refused a message it could not read,
 // so that its entry can name neither class nor subject.
 func refusedUnread(a *ledger.Access) bool {
-	return a.Outcome == exchange.Refused && a.Class == unread
+	return a.Outcome == exchange.Refused && a.Class == unread && a.RequesterTag == ledger.Tag{}
 }
 
 // open verifies the holder's signature and what it says, and takes out the
 // fields. The answer must hold exactly the views that were asked for.
-func (b *Broker) open(ctx context.Context, q exchange.Question, digest gm.Digest, entry ledger.Entry, r reply) (answerRecord, error) {
+func (b *Broker) open(ctx context.Context, q request, digest gm.Digest, entry ledger.Entry, r reply) (answerRecord, error) {
 	var none answerRecord
 	msg := r.Denial
 	if r.Sealed != nil {
@@ -260,12 +302,17 @@ func (b *Broker) open(ctx context.Context, q exchange.Question, digest gm.Digest
 		resp.Requester != b.cfg.Self || resp.Outcome != entry.Access.Outcome || (resp.Presentation != nil) != (resp.Outcome == exchange.Allowed) {
 		return none, untrue(exchange.CodeBinding, "the signed response is of another exchange", nil)
 	}
+	// An allowed answer is of now, by the clock that the holder let the request in with.
+	asOf := millis(resp.AsOf)
+	if resp.Outcome != exchange.Refused && (asOf.Before(millis(q.Issued).Add(-clockSkew)) || asOf.After(millis(q.Expires).Add(clockSkew))) {
+		return none, untrue(exchange.CodeBinding, "the signed response is of another time", nil)
+	}
 	answer := answerRecord{Outcome: resp.Outcome, Holder: q.Holder, Item: q.Item, AsOf: resp.AsOf, Reasons: resp.Reasons, Retain: resp.Retain}
 	if resp.Presentation == nil {
 		return answer, nil
 	}
 	shown, err := resp.Presentation.Verify(b.cfg.Engine, key, material.Want{Item: q.Item, Subject: q.Subject, Views: q.Views,
-		Issuer: q.Holder, Cert: b.cfg.Engine.Sum(holder.certs.Sign)})
+		Issuer: q.Holder, Cert: b.cfg.Engine.Sum(holder.certs.Sign), At: asOf})
 	if err != nil {
 		return none, untrue(exchange.CodeMaterial, "the material does not verify", err)
 	}
@@ -282,7 +329,7 @@ func untrue(code exchange.Code, msg string, err error) error {
 // queues its acknowledgement.
 func (b *Broker) keepAnswer(system string, id ledger.ID, entry ledger.Entry, answer answerRecord) error {
 	if entry.Access.Outcome != exchange.Refused {
-		if err := b.cfg.Store.Put(kindAck, entry.ID[:], []byte(entry.Author)); err != nil {
+		if err := b.cfg.Store.Put(kindAck, bodyKey(entry.Author, entry.ID), []byte(entry.Author)); err != nil {
 			return err
 		}
 	}
@@ -299,8 +346,10 @@ func (b *Broker) Answered(ctx context.Context, system, id string) (exchange.Answ
 		return exchange.Answer{}, missing
 	}
 	var a answered
-	if ok, err := b.load(kindAnswer, eid[:], &a); err != nil || !ok || a.System != system {
-		return exchange.Answer{}, errors.Join(err, missing)
+	if ok, err := b.load(kindAnswer, eid[:], &a); err != nil {
+		return exchange.Answer{}, err
+	} else if !ok || a.System != system {
+		return exchange.Answer{}, missing
 	}
 	index, leaf, entry, err := b.cfg.Ledger.Await(ctx, a.Author, a.Entry)
 	if err != nil {

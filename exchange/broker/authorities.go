@@ -20,8 +20,9 @@ type authorityRecord struct {
 // caseRecord is an open case towards one holder. Cases are per pair, so that
 // the ledger does not link what one case asks of several holders.
 type caseRecord struct {
-	Key  string    `cbor:"1,keyasint"`
-	Salt gm.Digest `cbor:"2,keyasint"`
+	Key   string    `cbor:"1,keyasint"`
+	Salt  gm.Digest `cbor:"2,keyasint"`
+	Entry []byte    `cbor:"3,keyasint"` // that opens it: trying again appends the same
 }
 
 // registered is what a registration's idempotency key stands for. The ids are
@@ -50,6 +51,9 @@ func (b *Broker) Register(ctx context.Context, system, key string, f exchange.Co
 			Msg: "the idempotency key was used for another registration", Hint: "use a new key for each consent"}
 	}
 	if !known {
+		if err := b.knowsProvider(ctx, f.Provider); err != nil {
+			return exchange.AuthorityInfo{}, err
+		}
 		if r, err = b.newConsent(f, form); err != nil {
 			return exchange.AuthorityInfo{}, err
 		}
@@ -69,6 +73,23 @@ func (b *Broker) Register(ctx context.Context, system, key string, f exchange.Co
 		return exchange.AuthorityInfo{}, err
 	}
 	return b.Authority(ctx, r.Key)
+}
+
+// knowsProvider keeps a consent towards nobody off the ledger.
+func (b *Broker) knowsProvider(ctx context.Context, dept exchange.Dept) error {
+	known := false
+	err := b.cfg.Ledger.Read(ctx, func(v *ledger.View) error {
+		known = v.Fact(ledger.FactMember, string(dept)).In(v.Now())
+		return nil
+	})
+	if err != nil {
+		return appendError("broker.Register", err)
+	}
+	if !known {
+		return &exchange.Error{Kind: exchange.NotFound, Code: exchange.CodeUnknownDept, Pointer: "/provider", Op: "broker.Register",
+			Msg: "no such department is a member of this exchange", Hint: "see GET /api/v1/catalogue for departments and what they hold"}
+	}
+	return nil
 }
 
 func (b *Broker) newConsent(f exchange.ConsentForm, form gm.Digest) (registered, error) {
@@ -144,6 +165,14 @@ func (b *Broker) openCase(ctx context.Context, c exchange.Case, holder exchange.
 			return err
 		}
 		rec = caseRecord{Key: id.String(), Salt: nonce()}
+		entry, err := b.factEntry(ledger.FactChange{Type: ledger.FactCase, Key: rec.Key, Action: ledger.Set, Provider: holder,
+			Grantee: b.cfg.Self, Commitment: caseCommitment(b.cfg.Engine, rec.Salt, c, holder)})
+		if err != nil {
+			return err
+		}
+		if rec.Entry, err = entry.Encode(); err != nil {
+			return err
+		}
 		if err := b.save(kindAuthority, name, rec); err != nil {
 			return err
 		}
@@ -155,8 +184,7 @@ func (b *Broker) openCase(ctx context.Context, c exchange.Case, holder exchange.
 	}); err != nil || opened {
 		return err
 	}
-	entry, err := b.factEntry(ledger.FactChange{Type: ledger.FactCase, Key: rec.Key, Action: ledger.Set, Provider: holder,
-		Grantee: b.cfg.Self, Commitment: caseCommitment(b.cfg.Engine, rec.Salt, c, holder)})
+	entry, err := ledger.DecodeEntry(rec.Entry)
 	if err != nil {
 		return err
 	}
@@ -229,5 +257,10 @@ func (b *Broker) Withdraw(ctx context.Context, system, id, reason string) (excha
 		return info, appendError("broker.Withdraw", err)
 	}
 	b.cfg.Log.Info("authority withdrawn", "system", system, "authority", id, "index", placed.Index, "result", placed.Result.String())
-	return b.Authority(ctx, id)
+	// An entry that came second is refused too, and then the state says so.
+	if info, err = b.Authority(ctx, id); err == nil && info.State != string(policy.StateWithdrawn) {
+		return info, &exchange.Error{Kind: exchange.Conflict, Code: exchange.CodeStale, Op: "broker.Withdraw",
+			Msg: "the ledger refused the withdrawal: " + placed.Slot.String(), Hint: "tell the node's operator: the authority is still in force"}
+	}
+	return info, err
 }

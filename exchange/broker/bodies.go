@@ -1,10 +1,12 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"time"
 
+	"xinqiao/crypto/canon"
 	"xinqiao/crypto/envelope"
 	"xinqiao/crypto/gm"
 	"xinqiao/exchange"
@@ -22,11 +24,11 @@ func (b *Broker) sealBody(requester exchange.Dept, encCert []byte, epoch string,
 		to := []envelope.Recipient{{ID: b.cfg.EncCert, Key: b.cfg.EncKey}, b.cfg.Authority}
 		// A requester without a certificate in force was refused; the others can read why.
 		if len(encCert) > 0 {
-			r, err := b.recipient(requester, encCert)
-			if err != nil {
-				return nil, err
+			if r, err := b.recipient(requester, encCert); err == nil {
+				to = append(to, r)
+			} else {
+				b.cfg.Log.Warn("a requester cannot be given the detail of its entry", "requester", string(requester), "err", err)
 			}
-			to = append(to, r)
 		}
 		var err error
 		if sealer, err = envelope.NewSealer(b.cfg.Engine, rand.Reader, to...); err != nil {
@@ -40,17 +42,24 @@ func (b *Broker) sealBody(requester exchange.Dept, encCert []byte, epoch string,
 }
 
 // takeBody checks the body that came with an answer against the entry's
-// commitment, and keeps it. A holder that sends none, or another, is found out
-// here, and its answer is not opened.
-func (b *Broker) takeBody(entry ledger.Entry, sealed []byte) error {
-	_, _, commitment, err := b.unsealBody(entry.ID, sealed)
+// commitment and against what was asked, and keeps it. A holder that sends none,
+// another, or one that tells officers and the authority something else than what
+// happened, is found out here, and its answer is not opened. It returns the
+// reasons in it.
+func (b *Broker) takeBody(entry ledger.Entry, sealed []byte, q request, msg []byte) ([]exchange.Reason, error) {
+	d, raw, commitment, err := b.unsealBody(entry.ID, sealed)
 	if err != nil {
-		return untrue(exchange.CodeEnvelope, "the detail of the entry does not open", err)
+		return nil, untrue(exchange.CodeEnvelope, "the detail of the entry does not open", err)
 	}
-	if commitment != entry.Access.Body {
-		return untrue(exchange.CodeBinding, "the detail is not the one that the entry commits to", nil)
+	var want ledger.Body
+	if !refusedUnread(entry.Access) {
+		want = q.detail()
 	}
-	return b.keepBody(entry, sealed)
+	want.Salt, want.Rule, want.Reasons, want.Request = d.Salt, d.Rule, d.Reasons, msg
+	if commitment != entry.Access.Body || !bytes.Equal(canon.MustMarshal(want), raw) {
+		return nil, untrue(exchange.CodeBinding, "the detail is not the one that the entry commits to, or not of this request", nil)
+	}
+	return d.Reasons, b.keepBody(entry, sealed)
 }
 
 // keepBody stores a sealed body under its author and entry: ids are unique to
@@ -133,8 +142,8 @@ func (b *Broker) acknowledge(ctx context.Context) error {
 	byHolder := map[exchange.Dept][]ledger.ID{}
 	err := b.cfg.Store.Each(kindAck, func(key, value []byte) error {
 		holder := exchange.Dept(value)
-		if len(key) == len(ledger.ID{}) && len(byHolder[holder]) < 256 {
-			byHolder[holder] = append(byHolder[holder], ledger.ID(key))
+		if len(key) > len(ledger.ID{}) && len(byHolder[holder]) < 256 {
+			byHolder[holder] = append(byHolder[holder], ledger.ID(key[:len(ledger.ID{})]))
 		}
 		return nil
 	})
@@ -152,7 +161,7 @@ func (b *Broker) acknowledge(ctx context.Context) error {
 			return err
 		}
 		for _, done := range ids {
-			if err := b.cfg.Store.Delete(kindAck, done[:]); err != nil {
+			if err := b.cfg.Store.Delete(kindAck, bodyKey(holder, done)); err != nil {
 				return err
 			}
 		}

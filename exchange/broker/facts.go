@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -75,7 +76,7 @@ func (b *Broker) readRules(v *ledger.View, q request, r *reading) error {
 	own := v.Fact(ledger.FactRestrictions, string(q.Requester))
 	*r.basis.At(ledger.SlotBaseline), *r.basis.At(ledger.SlotHolderRules) = baseline.Ref(), rules.Ref()
 	*r.basis.At(ledger.SlotRequesterRules) = own.Ref()
-	words, err := b.vocabulary(v)
+	words, err := b.vocabulary(v, q.Holder)
 	if err != nil {
 		return err
 	}
@@ -100,8 +101,11 @@ func (b *Broker) readRules(v *ledger.View, q request, r *reading) error {
 }
 
 // vocabulary is the closed set of words that rules may use: the members' names
-// and what their catalogues list. The baseline adds its code lists.
-func (b *Broker) vocabulary(v *ledger.View) (rule.Vocabulary, error) {
+// and what their catalogues list, the holder's own first. The baseline adds its
+// code lists. A member can add words by its catalogue and never take any away,
+// or it could have others' rules refused: a catalogue that does not read is left
+// out, and an item that several list has the fields of all.
+func (b *Broker) vocabulary(v *ledger.View, holder exchange.Dept) (rule.Vocabulary, error) {
 	var words rule.Vocabulary
 	for _, f := range v.All(ledger.FactMember) {
 		m, err := ledger.DecodeMember(f.Content)
@@ -110,14 +114,41 @@ func (b *Broker) vocabulary(v *ledger.View) (rule.Vocabulary, error) {
 		}
 		words.Depts = append(words.Depts, policy.Term{Code: f.Key, ZH: m.Name, EN: m.NameEN})
 	}
-	for _, f := range v.All(ledger.FactCatalogue) {
+	at := map[exchange.Item]int{}
+	for _, f := range append([]*ledger.Fact{v.Fact(ledger.FactCatalogue, string(holder))}, v.All(ledger.FactCatalogue)...) {
 		items, err := b.catalogue(f)
 		if err != nil {
-			return words, err
+			continue // Catalogue tells of it; a decision about its own items is denied
 		}
-		words.Items = append(words.Items, items...)
+		for _, item := range items {
+			if i, known := at[item.Item]; !known {
+				at[item.Item] = len(words.Items)
+				words.Items = append(words.Items, item)
+			} else if words.Items[i].Holder != item.Holder {
+				words.Items[i].Fields = join(words.Items[i].Fields, item.Fields)
+			}
+		}
 	}
 	return words, nil
+}
+
+// join returns the fields of both lists, with the predicates of both.
+func join(a, b []exchange.CatalogueField) []exchange.CatalogueField {
+	all := slices.Clone(a)
+	for _, f := range b {
+		i := slices.IndexFunc(all, func(have exchange.CatalogueField) bool { return have.Name == f.Name })
+		if i < 0 {
+			all = append(all, f)
+			continue
+		}
+		all[i].Sensitive = all[i].Sensitive || f.Sensitive
+		for _, p := range f.Predicates {
+			if !slices.Contains(all[i].Predicates, p) {
+				all[i].Predicates = append(slices.Clip(all[i].Predicates), p)
+			}
+		}
+	}
+	return all
 }
 
 // readGrant finds the share grant for the item's class; one in force wins over
@@ -152,8 +183,10 @@ func (b *Broker) readAuthority(v *ledger.View, q request, r *reading) error {
 	}
 	f := v.Fact(ledger.FactAuthority, q.Authority.Key)
 	record, err := authority.Decode(q.Authority.Record)
-	if f == nil || err != nil {
-		return nil // what is not a record on the ledger is no authority, and policy denies by that
+	if f == nil || err != nil || ledger.ID(record.ID).String() != f.Key {
+		// What is not a record on the ledger is no authority, and policy denies by
+		// that. Nor is one under another key: it would be read twice as often.
+		return nil
 	}
 	r.facts.Authority = record.Facts(b.cfg.Engine, q.Authority.Salt[:], standing(f), q.Subject, q.Case.Case)
 	*r.basis.At(ledger.SlotAuthority) = f.Ref()
@@ -216,7 +249,15 @@ func (b *Broker) readStatus(v *ledger.View, q request, r *reading) error {
 
 func (b *Broker) catalogue(f *ledger.Fact) ([]exchange.CatalogueItem, error) {
 	return parse(&b.mu, &b.catalogues, f, func(content []byte) (items []exchange.CatalogueItem, err error) {
-		return items, canon.Unmarshal(content, &items)
+		if err := canon.Unmarshal(content, &items); err != nil {
+			return nil, err
+		}
+		for _, item := range items {
+			if string(item.Holder) != f.Key || !item.Item.Valid() {
+				return nil, fmt.Errorf("the catalogue of %s lists an item of another department, or a malformed one", f.Key)
+			}
+		}
+		return items, nil
 	})
 }
 

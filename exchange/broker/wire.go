@@ -43,6 +43,31 @@ type request struct {
 	Expires       int64            `cbor:"20,keyasint"`
 }
 
+// timely reports whether the request is of now. It compares before it
+// subtracts: the times are the requester's, and may be anything.
+func (q *request) timely(now time.Time) bool {
+	at, skew := now.UnixMilli(), clockSkew.Milliseconds()
+	return q.Issued <= at+skew && q.Issued > 0 && q.Expires > q.Issued && at <= q.Expires &&
+		q.Expires-q.Issued <= requestLife.Milliseconds()
+}
+
+// detail is what the body of the request's entry says it was about.
+func (q *request) detail() ledger.Body {
+	d := ledger.Body{Item: q.Item, Subject: q.Subject, Views: q.Views, Purpose: q.Purpose, Matter: q.Matter,
+		Case: q.Case.Case, Operator: q.Operator.Operator}
+	if q.Authority != nil {
+		d.Authority = q.Authority.Key
+	}
+	return d
+}
+
+// restsOn reports whether an access names the authority and the case that the
+// request named: on another authority's quota, this one's would not be used up.
+func (q *request) restsOn(a *ledger.Access) bool {
+	return q.Authority != nil && a.Basis.At(ledger.SlotAuthority).Key == q.Authority.Key &&
+		a.Basis.At(ledger.SlotCase).Key == q.Case.Key
+}
+
 // caseProof opens the commitment of a case fact to the holder.
 type caseProof struct {
 	Case exchange.Case `cbor:"1,keyasint"`
@@ -127,6 +152,15 @@ func openSigned(e gm.Engine, key gm.PublicKey, domain string, msg []byte, v any)
 		return errSignature
 	}
 	return canon.Unmarshal(s.Body, v)
+}
+
+// readOwn decodes a request that this node signed itself.
+func readOwn(msg []byte) (q request, err error) {
+	var s signed
+	if err := canon.Unmarshal(msg, &s); err != nil {
+		return q, err
+	}
+	return q, canon.Unmarshal(s.Body, &q)
 }
 
 // digestOf is what the ledger entry keeps of a signed request.

@@ -2,12 +2,17 @@ package client_test
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -55,8 +60,20 @@ func (b *broker) next() error {
 	return err
 }
 
+func (b *broker) note(set func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	set()
+}
+
+func (b *broker) seen() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.keys)
+}
+
 func (b *broker) Ask(_ context.Context, _, key string, q exchange.Question) (exchange.Answer, error) {
-	b.keys, b.got = append(b.keys, key), q
+	b.note(func() { b.keys, b.got = append(b.keys, key), q })
 	return b.answer, b.next()
 }
 
@@ -65,7 +82,7 @@ func (b *broker) Answered(context.Context, string, string) (exchange.Answer, err
 }
 
 func (b *broker) Register(_ context.Context, _, key string, f exchange.ConsentForm) (exchange.AuthorityInfo, error) {
-	b.keys, b.form = append(b.keys, key), f
+	b.note(func() { b.keys, b.form = append(b.keys, key), f })
 	return authority, b.next()
 }
 
@@ -74,21 +91,21 @@ func (b *broker) Authority(context.Context, string) (exchange.AuthorityInfo, err
 }
 
 func (b *broker) Withdraw(_ context.Context, _, _, reason string) (exchange.AuthorityInfo, error) {
-	b.reason = reason
+	b.note(func() { b.reason = reason; b.keys = append(b.keys, "withdraw") })
 	return authority, b.next()
 }
 
 func (b *broker) Catalogue(context.Context) ([]exchange.CatalogueItem, error) {
-	var items []exchange.CatalogueItem
+	items := []exchange.CatalogueItem{}
 	for i := range 450 {
-		items = append(items, exchange.CatalogueItem{Item: exchange.Item("civil/record-" + strings.Repeat("x", i%20) + string(rune('a'+i%26))),
-			Holder: exchange.Dept("dept-" + string(rune('a'+i/26))), Sharing: "conditional", Fields: []exchange.CatalogueField{}})
+		items = append(items, exchange.CatalogueItem{Item: exchange.Item(fmt.Sprintf("civil/record-%03d", i)), Holder: "minzheng",
+			Sharing: "conditional", Fields: []exchange.CatalogueField{}})
 	}
 	return items, b.next()
 }
 
 func (b *broker) Search(_ context.Context, q exchange.LedgerQuery) ([]exchange.LedgerRow, string, error) {
-	b.query = q
+	b.note(func() { b.query = q })
 	return []exchange.LedgerRow{row, {Index: 6, Entry: someID, Kind: "fact", Result: "committed", Time: noon, Author: "gongan", Leaf: leaf}}, "more", b.next()
 }
 
@@ -116,11 +133,15 @@ var (
 	question = exchange.Question{Holder: "minzheng", Item: "civil/marriage-record", Subject: exchange.Subject{Kind: exchange.Person, ID: subject},
 		Views: []exchange.View{{Field: "spouse_name", Mode: exchange.Value}}, Purpose: "housing-eligibility", Matter: "000725001000",
 		Case: "ZJ-1", Operator: "zj-1", Authority: someID}
+	form = exchange.ConsentForm{Provider: "minzheng", Subject: question.Subject, Matter: question.Matter, Case: "ZJ-1",
+		Purposes: []exchange.Purpose{"housing-eligibility"}, Views: []exchange.ItemView{{Item: question.Item, View: question.Views[0]}},
+		NotAfter: noon, MaxReads: 2, Notice: exchange.Notice{Template: "t", Version: 1, Hash: leaf, Lang: "zh-CN"}, Channel: "window",
+		Evidence: []string{leaf}, Officers: []exchange.Operator{"a", "b"}}
 	busy = &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeNoQuorum, Msg: "no quorum"}
 )
 
-// dial serves the API over TLS and returns a client that does not wait.
-func dial(t *testing.T, b *broker) *client.Client {
+// handler is the API over b.
+func handler(t *testing.T, b *broker) http.Handler {
 	t.Helper()
 	e := gm.Emmansun()
 	h, err := api.New(api.Config{Exchanges: b, Authorities: b, Catalogue: b, Ledger: b, Population: exchange.Synthetic, Explain: policy.Explain,
@@ -130,21 +151,35 @@ func dial(t *testing.T, b *broker) *client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return dialHandler(t, h, token)
+	return h
+}
+
+// dial serves the API over TLS and returns a client that does not wait.
+func dial(t *testing.T, b *broker) *client.Client {
+	t.Helper()
+	return dialHandler(t, handler(t, b), token)
 }
 
 func dialHandler(t *testing.T, h http.Handler, token string) *client.Client {
 	t.Helper()
-	srv := httptest.NewTLSServer(h)
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
 	t.Cleanup(srv.Close)
 	pool := x509.NewCertPool()
 	pool.AddCert(srv.Certificate())
-	c, err := client.New(srv.URL, pool, token)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := client.New(srv.URL, pool, token)
 	c.SetWait(func(ctx context.Context, _ time.Duration) error { return ctx.Err() })
 	return c
+}
+
+func names(items []exchange.CatalogueItem) []exchange.Item {
+	var out []exchange.Item
+	for _, i := range items {
+		out = append(out, i.Item)
+	}
+	slices.Sort(out)
+	return out
 }
 
 func TestNounsSurviveTheWire(t *testing.T) {
@@ -167,12 +202,8 @@ func TestNounsSurviveTheWire(t *testing.T) {
 	same("Answer", err, allowed, a)
 	r, err := c.Receipt(ctx, someID)
 	same("Receipt", err, receipt, r)
-	form := exchange.ConsentForm{Provider: "minzheng", Subject: question.Subject, Matter: question.Matter, Case: "ZJ-1",
-		Purposes: []exchange.Purpose{"housing-eligibility"}, Views: []exchange.ItemView{{Item: question.Item, View: question.Views[0]}},
-		NotAfter: noon, MaxReads: 2, Notice: exchange.Notice{Template: "t", Version: 1, Hash: leaf, Lang: "zh-CN"}, Channel: "window",
-		Evidence: []string{leaf}, Officers: []exchange.Operator{"a", "b"}}
-	info, err := c.RegisterConsent(ctx, client.NewKey(), form)
-	same("RegisterConsent", err, authority, info)
+	info, err := c.Register(ctx, client.NewKey(), form)
+	same("Register", err, authority, info)
 	same("the form", nil, form, b.form)
 	info, err = c.Authority(ctx, someID)
 	same("Authority", err, authority, info)
@@ -195,7 +226,7 @@ func TestNounsSurviveTheWire(t *testing.T) {
 	same("Evidence", err, []byte("PK"), zip)
 	items, err := c.Catalogue(ctx, "")
 	want, _ := b.Catalogue(ctx)
-	same("Catalogue", err, len(want), len(items))
+	same("Catalogue", err, names(want), names(items))
 }
 
 func TestDenialIsAnAnswer(t *testing.T) {
@@ -211,51 +242,50 @@ func TestDenialIsAnAnswer(t *testing.T) {
 	}
 }
 
-func TestSameKeyUntilItEnds(t *testing.T) {
+func TestOnceDoesNotRepeat(t *testing.T) {
 	t.Parallel()
-	unknown := &exchange.Error{Kind: exchange.Undetermined, Code: exchange.CodeUnknownResult}
-	b := &broker{answer: allowed, errs: []error{busy, unknown, busy}}
-	if _, err := dial(t, b).Ask(t.Context(), "key-0000-0001", question); err != nil {
-		t.Fatal(err)
+	b := &broker{answer: allowed, errs: []error{busy}}
+	once := dial(t, b).Once()
+	if _, err := once.Ask(t.Context(), "key-0000-0001", question); exchange.KindOf(err) != exchange.Unavailable || len(b.seen()) != 1 {
+		t.Errorf("%d attempts, %v", len(b.seen()), err)
 	}
-	if diff := cmp.Diff([]string{"key-0000-0001", "key-0000-0001", "key-0000-0001", "key-0000-0001"}, b.keys); diff != "" {
-		t.Error(diff)
+	if a, err := once.Ask(t.Context(), "key-0000-0001", question); err != nil || a.Outcome != exchange.Allowed {
+		t.Errorf("%+v %v", a, err)
 	}
 }
 
-func TestAttemptsAreBounded(t *testing.T) {
+func TestPendingKeepsTheID(t *testing.T) {
 	t.Parallel()
-	b := &broker{errs: []error{busy, busy, busy, busy, busy, busy, busy, busy}}
-	_, err := dial(t, b).Ask(t.Context(), "key-0000-0001", question)
-	if e := exchange.AsError(err); e.Kind != exchange.Unavailable || e.Code != exchange.CodeNoQuorum || len(b.keys) != 5 {
-		t.Errorf("%d attempts, %v", len(b.keys), err)
-	}
-	unknown := &exchange.Error{Kind: exchange.Undetermined, Code: exchange.CodeUnknownResult}
-	b = &broker{answer: exchange.Answer{ID: someID}, errs: []error{unknown, unknown, unknown, unknown, unknown}}
-	a, err := dial(t, b).Ask(t.Context(), "key-0000-0001", question)
+	b := &broker{answer: exchange.Answer{ID: someID}}
+	a, err := dial(t, b).Once().Ask(t.Context(), "key-0000-0001", question)
 	if exchange.KindOf(err) != exchange.Undetermined || a.ID != someID || a.Outcome != exchange.Undecided {
 		t.Errorf("%+v %v", a, err)
 	}
 }
 
-func TestContextEndsTheWait(t *testing.T) {
+func TestEveryKind(t *testing.T) {
 	t.Parallel()
-	b := &broker{errs: []error{busy, busy, busy}}
-	c := dial(t, b)
-	ctx, cancel := context.WithCancel(t.Context())
-	c.SetWait(func(ctx context.Context, _ time.Duration) error { cancel(); return ctx.Err() })
-	_, err := c.Ask(ctx, "key-0000-0001", question)
-	if exchange.KindOf(err) != exchange.Unavailable || len(b.keys) != 1 {
-		t.Errorf("%d attempts, %v", len(b.keys), err)
+	for kind, code := range map[exchange.Kind]exchange.Code{
+		exchange.Internal: exchange.CodeInternal, exchange.Invalid: exchange.CodeField, exchange.Unauthenticated: exchange.CodeCredentials,
+		exchange.Denied: exchange.CodeScope, exchange.NotFound: exchange.CodeNotFound, exchange.Conflict: exchange.CodeConflict,
+		exchange.TooLarge: exchange.CodeTooLarge, exchange.Unsupported: exchange.CodeMethod, exchange.Forged: exchange.CodeSignature,
+		exchange.Expired: exchange.CodeExpired, exchange.Unavailable: exchange.CodeNoQuorum,
+		exchange.Undetermined: exchange.CodeUnknownResult, exchange.Integrity: exchange.CodeLedgerBroken,
+	} {
+		b := &broker{errs: []error{&exchange.Error{Kind: kind, Code: code, Msg: "what", Hint: "next", Pointer: "/x"}}}
+		_, err := dial(t, b).In("en").Once().Ask(t.Context(), client.NewKey(), question)
+		var e *exchange.Error
+		if !errors.As(err, &e) || e.Kind != kind || e.Code != code || e.Msg == "" || e.Pointer != "/x" {
+			t.Errorf("%v: %#v", kind, err)
+		}
 	}
 }
 
-func TestProblemsBecomeErrors(t *testing.T) {
+func TestProblemsOfTheRequest(t *testing.T) {
 	t.Parallel()
-	b := &broker{answer: allowed}
+	c := dial(t, &broker{answer: allowed})
 	bad := question
 	bad.Views = nil
-	c := dial(t, b)
 	_, err := c.Ask(t.Context(), client.NewKey(), bad)
 	if e := exchange.AsError(err); e.Kind != exchange.Invalid || e.Code != exchange.CodeNoViews || e.Pointer != "/fields" {
 		t.Errorf("%v", err)
@@ -263,66 +293,166 @@ func TestProblemsBecomeErrors(t *testing.T) {
 	if strings.Contains(err.Error(), subject) {
 		t.Error("the error names the subject")
 	}
-	b.errs = []error{&exchange.Error{Kind: exchange.Conflict, Code: exchange.CodeConflict, Msg: "reused"}}
-	if _, err := c.RegisterConsent(t.Context(), "short", exchange.ConsentForm{}); exchange.AsError(err).Code != exchange.CodeIdempotency {
+	if _, err := c.Register(t.Context(), "short", exchange.ConsentForm{}); exchange.AsError(err).Code != exchange.CodeIdempotency {
 		t.Errorf("%v", err)
 	}
-	if _, err := c.Ask(t.Context(), client.NewKey(), question); exchange.AsError(err).Code != exchange.CodeConflict || exchange.KindOf(err) != exchange.Conflict {
+	if _, err := c.Evidence(t.Context()); exchange.KindOf(err) != exchange.Invalid {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestWhatIsNotANode(t *testing.T) {
+// reply is what a hostile or broken node sends.
+func reply(status int, media, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", media)
+		w.WriteHeader(status)
+		io.WriteString(w, body)
+	}
+}
+
+func TestStrangeResponses(t *testing.T) {
 	t.Parallel()
+	const (
+		doc   = "application/json"
+		prob  = "application/problem+json"
+		rcpt  = `"receipt":{"origin":"o","entry":"` + someID + `","author":"minzheng","index":7,"leafHash":"` + leaf + `","time":"2026-11-23T04:00:00Z"}`
+		begin = `{"id":"` + someID + `","outcome":"allowed",` + rcpt + `,"fields":[`
+	)
 	for name, c := range map[string]struct {
 		handler http.HandlerFunc
 		kind    exchange.Kind
 	}{
-		"html":      {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") }, exchange.Internal},
-		"404 html":  {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 404) }, exchange.Internal},
-		"proxy":     {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad gateway", 502) }, exchange.Undetermined},
-		"hangs up":  {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, exchange.Undetermined},
-		"undecided": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"id":"x","outcome":"undecided"}`) }, exchange.Internal},
+		"html":                  {reply(200, "text/html", "<html>"), exchange.Internal},
+		"JSON called text":      {reply(200, "text/plain", begin+`{"field":"f","mode":"value","value":"v"}]}`), exchange.Internal},
+		"truncated":             {reply(200, doc, begin), exchange.Internal},
+		"trailing":              {reply(200, doc, begin+`{"field":"f","mode":"value","value":"v"}]}{}`), exchange.Internal},
+		"empty":                 {reply(200, doc, ""), exchange.Internal},
+		"null":                  {reply(200, doc, "null"), exchange.Internal},
+		"undecided":             {reply(200, doc, `{"id":"`+someID+`","outcome":"undecided"}`), exchange.Internal},
+		"denied with 200":       {reply(200, doc, `{"id":"`+someID+`","outcome":"denied",`+rcpt+`}`), exchange.Internal},
+		"no receipt":            {reply(200, doc, `{"id":"`+someID+`","outcome":"no_record"}`), exchange.Internal},
+		"bad id":                {reply(200, doc, `{"id":"x","outcome":"no_record",`+rcpt+`}`), exchange.Internal},
+		"allowed nothing":       {reply(200, doc, begin+`]}`), exchange.Internal},
+		"no record and fields":  {reply(200, doc, strings.Replace(begin, "allowed", "no_record", 1)+`{"field":"f","mode":"value","value":"v"}]}`), exchange.Internal},
+		"value missing":         {reply(200, doc, begin+`{"field":"f","mode":"value"}]}`), exchange.Internal},
+		"truth missing":         {reply(200, doc, begin+`{"field":"f","mode":"predicate","predicate":"age>=18"}]}`), exchange.Internal},
+		"truth with a value":    {reply(200, doc, begin+`{"field":"f","mode":"exists","holds":true,"value":"v"}]}`), exchange.Internal},
+		"unknown mode":          {reply(200, doc, begin+`{"field":"f","mode":"all","value":"v"}]}`), exchange.Internal},
+		"204":                   {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, exchange.Internal},
+		"404 html":              {reply(404, "text/html", "no"), exchange.Internal},
+		"proxy":                 {reply(502, "text/html", "bad gateway"), exchange.Undetermined},
+		"problem, other status": {reply(403, prob, `{"status":503,"kind":"unavailable","code":"XQ-LEDGER-NO-QUORUM"}`), exchange.Internal},
+		"problem, other kind":   {reply(403, prob, `{"status":403,"kind":"unavailable","code":"XQ-AUTH-SCOPE"}`), exchange.Denied},
+		"problem, no kind":      {reply(503, prob, `{"status":503,"code":"XQ-NODE-BUSY"}`), exchange.Undetermined},
+		"denial, no reasons":    {reply(403, prob, `{"status":403,"code":"XQ-DENY-FIELD","outcome":"denied","id":"`+someID+`"}`), exchange.Internal},
+		"denial with 500":       {reply(500, prob, `{"status":500,"code":"XQ-DENY-FIELD","outcome":"denied","id":"`+someID+`","reasons":[{"code":"XQ-DENY-FIELD"}]}`), exchange.Internal},
+		"hangs up":              {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, exchange.Undetermined},
+		"oversize":              {func(w http.ResponseWriter, _ *http.Request) { flood(w, doc, 200, 17<<20) }, exchange.TooLarge},
+		"oversize problem":      {func(w http.ResponseWriter, _ *http.Request) { flood(w, prob, 503, 2<<20) }, exchange.TooLarge},
 	} {
-		_, err := dialHandler(t, c.handler, token).Ask(t.Context(), client.NewKey(), question)
+		a, err := dialHandler(t, c.handler, token).Once().Ask(t.Context(), client.NewKey(), question)
 		if err == nil || exchange.KindOf(err) != c.kind {
 			t.Errorf("%s: %v", name, err)
 		}
+		if len(a.Fields) > 0 || a.Outcome != exchange.Undecided {
+			t.Errorf("%s: an answer came with the error", name)
+		}
+	}
+}
+
+func flood(w http.ResponseWriter, media string, status, n int) {
+	w.Header().Set("Content-Type", media)
+	w.WriteHeader(status)
+	chunk := []byte(strings.Repeat(" ", 1<<16))
+	for ; n > 0; n -= len(chunk) {
+		if _, err := w.Write(chunk); err != nil {
+			return
+		}
+	}
+}
+
+func TestReadsOfAnotherEntryAreRefused(t *testing.T) {
+	t.Parallel()
+	c := dial(t, &broker{})
+	if _, err := c.Row(t.Context(), 8); exchange.KindOf(err) != exchange.Internal { // the broker always gives 7
+		t.Errorf("%v", err)
+	}
+	c = dialHandler(t, reply(200, "application/json", `{"index":7}`), token)
+	if _, err := c.Proof(t.Context(), 8); exchange.KindOf(err) != exchange.Internal {
+		t.Errorf("%v", err)
+	}
+	if _, err := c.Authority(t.Context(), someID); exchange.KindOf(err) != exchange.Internal { // {} is no record
+		t.Errorf("%v", err)
+	}
+}
+
+func TestListingThatDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	c := dialHandler(t, reply(200, "application/json", `{"items":[],"next":"again"}`), token)
+	if _, err := c.Catalogue(t.Context(), ""); exchange.KindOf(err) != exchange.Internal {
+		t.Errorf("%v", err)
 	}
 }
 
 func TestTokenGoesNowhereElse(t *testing.T) {
 	t.Parallel()
-	other := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		t.Errorf("a redirect was followed, with token %q", r.Header.Get("Authorization"))
-	}))
+	other := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
 	t.Cleanup(other.Close)
 	c := dialHandler(t, http.RedirectHandler(other.URL, http.StatusTemporaryRedirect), token)
 	if _, err := c.Ask(t.Context(), client.NewKey(), question); err == nil {
 		t.Error("a redirect is an answer")
 	}
-	for _, address := range []string{"http://node.example", "http://192.0.2.1:80", "node.example", "ftp://127.0.0.1", "https://user@node.example",
-		"https://node.example/?x=1", "http://localhost.example:1", ""} {
-		if _, err := client.New(address, nil, token); err == nil {
-			t.Errorf("%q is accepted", address)
+	for _, address := range []string{"http://node.example", "http://127.0.0.1:80", "node.example", "ftp://127.0.0.1", "https://user@node.example",
+		"https://node.example/?x=1", "https://:443", ""} {
+		if _, err := client.New(address, nil, token).Checkpoint(t.Context()); exchange.KindOf(err) != exchange.Invalid {
+			t.Errorf("%q: %v", address, err)
 		}
 	}
-	if _, err := client.New("https://node.example", nil, ""); err == nil {
-		t.Error("no token is accepted")
+	for _, bad := range []string{"", "a b", "a\r\nX: y"} {
+		if _, err := client.New("https://node.example", nil, bad).Checkpoint(t.Context()); exchange.KindOf(err) != exchange.Invalid {
+			t.Errorf("token %q: %v", bad, err)
+		}
+	}
+	for _, s := range []string{fmt.Sprint(c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), fmt.Sprintf("%v", *c)} {
+		if strings.Contains(s, token) {
+			t.Errorf("the client prints its token: %s", s)
+		}
 	}
 }
 
-func TestUnknownAuthorityOfTheNodeIsRefused(t *testing.T) {
+func TestNodeThatIsNotTheNode(t *testing.T) {
 	t.Parallel()
-	srv := httptest.NewTLSServer(http.NotFoundHandler())
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the token was sent") }))
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.TLS = &tls.Config{MaxVersion: tls.VersionTLS12}
+	srv.StartTLS()
 	t.Cleanup(srv.Close)
-	srv.Config.ErrorLog = nil
-	c, err := client.New(srv.URL, x509.NewCertPool(), token)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.SetWait(func(context.Context, time.Duration) error { return errors.New("once") })
-	if _, err := c.Checkpoint(t.Context()); exchange.KindOf(err) != exchange.Unavailable {
+	pool := x509.NewCertPool()
+	pool.AddCert(srv.Certificate())
+	if _, err := client.New(srv.URL, pool, token).Once().Checkpoint(t.Context()); exchange.KindOf(err) != exchange.Unavailable { // TLS 1.2
 		t.Errorf("%v", err)
+	}
+	modern := httptest.NewUnstartedServer(http.NotFoundHandler())
+	modern.Config.ErrorLog = log.New(io.Discard, "", 0)
+	modern.StartTLS()
+	t.Cleanup(modern.Close)
+	// No Once: what cannot get better is not tried again, or this would not return.
+	if _, err := client.New(modern.URL, x509.NewCertPool(), token).Checkpoint(t.Context()); exchange.KindOf(err) != exchange.Forged {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestDisclosureModesSurviveTheWire(t *testing.T) {
+	t.Parallel()
+	want := allowed
+	want.Fields = []exchange.Disclosed{
+		{View: exchange.View{Field: "a", Mode: exchange.Exists}}, {View: exchange.View{Field: "b", Mode: exchange.Compare}, Holds: true},
+		{View: exchange.View{Field: "c", Mode: exchange.Mask}, Value: "陈*"}, {View: exchange.View{Field: "d", Mode: exchange.Value}}}
+	got, err := dial(t, &broker{answer: want}).Ask(t.Context(), client.NewKey(), question)
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+	if raw, err := json.Marshal(got.Fields[0]); err != nil || strings.Contains(string(raw), "true") {
+		t.Errorf("%s %v", raw, err)
 	}
 }

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"errors"
+
 	"xinqiao/exchange"
 	"xinqiao/exchange/api"
 )
@@ -24,24 +26,52 @@ func fromConsent(f exchange.ConsentForm) api.Consent {
 		Notice: api.Notice(f.Notice), Channel: f.Channel, Evidence: f.Evidence, Officers: f.Officers}
 }
 
+// toAnswer refuses an answer that leaves out what its outcome promises: a
+// truth that is absent must not read as false, nor a value as empty.
 func toAnswer(a api.Answer) (exchange.Answer, error) {
 	outcome, err := exchange.ParseOutcome(a.Outcome)
-	if err != nil {
+	switch {
+	case err != nil:
 		return exchange.Answer{}, unreadable(err)
+	case outcome == exchange.Refused:
+		return exchange.Answer{}, unreadable(errors.New("a denial came as a success"))
+	case !exchange.ValidID(a.ID) || a.Receipt == nil:
+		return exchange.Answer{}, unreadable(errors.New("the answer has no id or no receipt"))
+	case (outcome == exchange.Allowed) != (len(a.Fields) > 0):
+		return exchange.Answer{}, unreadable(errors.New("fields and outcome do not agree"))
 	}
 	out := exchange.Answer{ID: a.ID, Outcome: outcome, Holder: a.Holder, Item: a.Item, AsOf: a.AsOf, IssuedAt: a.IssuedAt, Retain: a.Retain,
 		Receipt: toReceipt(a.Receipt)}
 	for _, f := range a.Fields {
 		d := exchange.Disclosed{View: exchange.View(f.Field)}
-		if f.Value != nil {
+		text := d.View.Mode == exchange.Value || d.View.Mode == exchange.Mask
+		switch {
+		case !d.View.Valid() || text != (f.Value != nil) || text == (f.Holds != nil):
+			return exchange.Answer{}, unreadable(errors.New("a released field is incomplete"))
+		case text:
 			d.Value = *f.Value
-		}
-		if f.Holds != nil {
+		default:
 			d.Holds = *f.Holds
 		}
 		out.Fields = append(out.Fields, d)
 	}
 	return out, nil
+}
+
+func toDenial(p *denial) (exchange.Answer, error) {
+	if !exchange.ValidID(p.ID) || len(p.Reasons) == 0 {
+		return exchange.Answer{}, unreadable(errors.New("the denial has no id or no reasons"))
+	}
+	return exchange.Answer{ID: p.ID, Outcome: exchange.Refused, Holder: p.Holder, Item: p.Item, Reasons: toReasons(p.Reasons),
+		Receipt: toReceipt(p.Receipt)}, nil
+}
+
+func toAuthority(a api.Authority) (exchange.AuthorityInfo, error) {
+	if !exchange.ValidID(a.ID) || a.State == "" {
+		return exchange.AuthorityInfo{}, unreadable(errors.New("the record has no id or no state"))
+	}
+	return exchange.AuthorityInfo{ID: a.ID, State: a.State, Basis: a.Basis, Provider: a.Provider, Grantee: a.Grantee, NotBefore: a.NotBefore,
+		NotAfter: a.NotAfter, MaxReads: a.MaxReads, Reads: a.Reads, Receipt: toReceipt(a.Receipt)}, nil
 }
 
 func toReceipt(r *api.Receipt) exchange.Receipt {
@@ -60,6 +90,9 @@ func toReasons(in []api.Reason) []exchange.Reason {
 }
 
 func toRow(r api.Row) (exchange.LedgerRow, error) {
+	if r.Entry == "" || r.LeafHash == "" {
+		return exchange.LedgerRow{}, unreadable(errors.New("the row names no entry"))
+	}
 	out := exchange.LedgerRow{Index: r.Index, Entry: r.Entry, Kind: r.Kind, Result: r.Result, Time: r.Time, Author: r.Author, Holder: r.Holder,
 		Requester: r.Requester, Class: r.Class, Leaf: r.LeafHash, Cosigned: r.Cosigned, Open: r.Open, Item: r.Item, Purpose: r.Purpose,
 		Case: r.Case, Operator: r.Operator, Reasons: toReasons(r.Reasons)}
@@ -73,8 +106,4 @@ func toRow(r api.Row) (exchange.LedgerRow, error) {
 		out.Views = append(out.Views, exchange.View(f))
 	}
 	return out, nil
-}
-
-func unreadable(cause error) *exchange.Error {
-	return &exchange.Error{Kind: exchange.Internal, Code: exchange.CodeInternal, Op: "client", Msg: "the node's response cannot be read", Err: cause}
 }

@@ -21,8 +21,8 @@ type proofView struct {
 	Origin    string
 	Size      uint64
 	Root      string
-	Cosigners []string // whose cosignatures verify
-	Needed    int      // how many make a quorum
+	Cosigners []exchange.Dept // whose cosignatures verify
+	Needed    int             // how many make a quorum
 	Quorum    bool
 	Path      int // number of hashes
 }
@@ -55,7 +55,10 @@ func (c *console) check(ctx context.Context, row exchange.LedgerRow, p exchange.
 		return v, err
 	}
 	v.Needed = checkpoint.Quorum(len(keys))
-	v.Cosigners, err = checkpoint.Verify(c.cfg.Engines, note, keys, v.Needed)
+	names, err := checkpoint.Verify(c.cfg.Engines, note, keys, v.Needed)
+	for _, name := range names {
+		v.Cosigners = append(v.Cosigners, exchange.Dept(name))
+	}
 	v.Quorum = err == nil
 	if err != nil && !errors.Is(err, checkpoint.ErrQuorum) {
 		c.cfg.Log.WarnContext(ctx, "checkpoint does not verify", "size", note.Size, "cause", err.Error())

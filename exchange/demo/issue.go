@@ -26,14 +26,12 @@ func Issue(e gm.Engine, s material.Signer, cert gm.Digest, v *source.Vault, dept
 	for worker := range issuers {
 		wg.Go(func() {
 			for i := worker; i < len(records); i += issuers {
-				r := records[i]
-				m, err := material.Issue(e, s, rand.Reader, material.Draft{Item: r.Item, Schema: schema, Subject: r.Subject, Issuer: dept,
-					Cert: cert, IssuedAt: now, Fields: r.Fields})
+				m, err := certify(e, s, cert, dept, records[i], now)
 				if err != nil {
 					errs[worker] = err
 					return
 				}
-				issued[i] = source.Record{Subject: r.Subject, Material: m}
+				issued[i] = source.Record{Subject: records[i].Subject, Material: m}
 			}
 		})
 	}
@@ -47,4 +45,9 @@ func Issue(e gm.Engine, s material.Signer, cert gm.Digest, v *source.Vault, dept
 		return 0, fmt.Errorf("issue the materials of %s: %w", dept, err)
 	}
 	return len(issued), nil
+}
+
+func certify(e gm.Engine, s material.Signer, cert gm.Digest, dept exchange.Dept, r Record, now time.Time) (material.Material, error) {
+	return material.Issue(e, s, rand.Reader, material.Draft{Item: r.Item, Schema: schema, Subject: r.Subject, Issuer: dept, Cert: cert,
+		IssuedAt: now, Fields: r.Fields})
 }

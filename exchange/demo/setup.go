@@ -3,6 +3,7 @@ package demo
 import (
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -19,8 +20,6 @@ import (
 	"xinqiao/exchange/node"
 	"xinqiao/exchange/source"
 	"xinqiao/ledger"
-	"xinqiao/ledger/checkpoint"
-	"xinqiao/ledger/verify"
 	"xinqiao/policy"
 	"xinqiao/policy/authority"
 	"xinqiao/policy/rule"
@@ -72,7 +71,7 @@ func Setup(dir, engine string, now time.Time) (*Network, error) {
 	}
 	n := &Network{Dir: dir, Origin: "demo.xinqiao.example/ledger"}
 	f := founder{n: n, engine: e, name: engine, now: now}
-	for _, step := range []func() error{f.makeCA, f.makeAuthority, f.makeSites, f.found, f.writeTrust} {
+	for _, step := range []func() error{f.makeCA, f.makeAuthority, f.makeSites, f.found} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("set up the demo network: %w", err)
 		}
@@ -298,12 +297,13 @@ func (f *founder) found() error {
 	if err != nil {
 		return err
 	}
-	g, err := node.Found(f.engine, f.authority, node.Founding{Origin: f.n.Origin, Root: f.root, Sign: f.authSign, Enc: f.authEnc,
-		Members: f.members, Baseline: bundle, Grants: grants, At: f.now})
+	founding := node.Founding{Origin: f.n.Origin, Root: f.root, Sign: f.authSign, Enc: f.authEnc,
+		Members: f.members, Baseline: bundle, Grants: grants, At: f.now}
+	g, err := node.Found(f.engine, f.authority, founding)
 	if err != nil {
 		return err
 	}
-	return g.Write(f.path("genesis.json"))
+	return errors.Join(g.Write(f.path("genesis.json")), founding.WriteTrust(f.path("trust.json")))
 }
 
 // grants makes one share grant for each holder, requester and class.
@@ -339,20 +339,6 @@ func (f *founder) grants() ([]authority.Grant, error) {
 		}
 	}
 	return list, nil
-}
-
-func (f *founder) writeTrust() error {
-	t := verify.Trust{Origin: f.n.Origin, Root: f.root, Authority: verify.Fingerprint(f.engine, f.authSign),
-		Quorum: checkpoint.Quorum(len(f.members))}
-	for _, m := range f.members {
-		t.Members = append(t.Members, verify.Member{Dept: m.Dept, Name: m.Member.Name,
-			Certificates: []string{verify.Fingerprint(f.engine, m.Certs.Sign)}})
-	}
-	b, err := t.Encode()
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(f.path("trust.json"), b, 0o644)
 }
 
 // freePorts returns n loopback addresses that are free now.

@@ -155,7 +155,7 @@ func questionFor(subject exchange.Subject, number exchange.Case, authority strin
 }
 
 func (s *story) giveConsent(ctx context.Context) (err error) {
-	s.consent, err = s.cluster.Client(Zhujian).RegisterConsent(ctx, "demo-consent-1", consentFor(Wife(), StoryCase, 5))
+	s.consent, err = s.cluster.Client(Zhujian).Register(ctx, "demo-consent-1", consentFor(Wife(), StoryCase, 5))
 	if err != nil {
 		return err
 	}

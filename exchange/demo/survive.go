@@ -62,7 +62,7 @@ func (s *story) newTraffic(ctx context.Context) (*traffic, error) {
 		if err != nil {
 			return nil, err
 		}
-		info, err := s.cluster.Client(Renshe).RegisterConsent(ctx, fmt.Sprintf("demo-traffic-consent-%d", i), form)
+		info, err := s.cluster.Client(Renshe).Register(ctx, fmt.Sprintf("demo-traffic-consent-%d", i), form)
 		if err != nil {
 			return nil, err
 		}

@@ -272,14 +272,8 @@ func decodeBody(raw []byte) (body, error) {
 	if err := canon.Unmarshal(raw, &b); err != nil {
 		return body{}, fmt.Errorf("%w: %w", ErrForm, err)
 	}
-	ascending := slices.IsSortedFunc(b.Digests, func(x, y gm.Digest) int {
-		if compareDigests(x, y) == 0 {
-			return 1 // a digest that stands twice
-		}
-		return compareDigests(x, y)
-	})
 	if b.Suite != gm.Suite || !b.Item.Valid() || !b.Issuer.Valid() || b.IssuedAt <= 0 || b.ValidFrom < 0 || b.ValidTo < 0 ||
-		len(b.Digests) == 0 || len(b.Digests) > MaxFields+MaxDecoys || !ascending {
+		len(b.Digests) == 0 || len(b.Digests) > MaxFields+MaxDecoys || !ascending(b.Digests) {
 		return body{}, fmt.Errorf("%w: its signed part", ErrForm)
 	}
 	return b, nil
@@ -321,6 +315,16 @@ func validSubject(s exchange.Subject) bool {
 }
 
 func compareDigests(a, b gm.Digest) int { return bytes.Compare(a[:], b[:]) }
+
+// ascending reports whether the digests are in order, each once.
+func ascending(list []gm.Digest) bool {
+	for i := 1; i < len(list); i++ {
+		if compareDigests(list[i-1], list[i]) >= 0 {
+			return false
+		}
+	}
+	return true
+}
 
 func badBound(t time.Time) bool { return !t.IsZero() && t.Unix() <= 0 }
 

@@ -43,7 +43,7 @@ func EvalPredicate(predicate string, field exchange.Field, value string, asOf ti
 			return false, err
 		}
 		got = big.NewRat(int64(age), 1)
-	case field != birthDate && name == string(field):
+	case field != birthDate && field.Valid() && name == string(field):
 		if got, ok = number(value, true); !ok {
 			return false, fmt.Errorf("%w: the value of %s is not a number", ErrPredicate, field)
 		}

@@ -206,7 +206,7 @@ func (n *Node) openChannels(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen.peer: %w", err)
 	}
-	server := peer.NewServer(peer.ServerConfig{Asked: lateAsked{n}, Appender: n.replica, Witness: witness{n}, PeerOf: peerOf, Log: n.log})
+	server := peer.NewServer(peer.ServerConfig{Asked: lateAsked{n}, Appender: n.replica, Witness: witness{n}, PeerOf: peerOf, Clock: n.clock, Log: n.log})
 	n.push("peer server", server.Shutdown)
 	n.wg.Go(func() {
 		if err := server.Serve(peerListener); err != nil {
@@ -323,7 +323,9 @@ func (n *Node) run(ctx context.Context) error {
 	n.ledger.Start(n.replica)
 	n.wg.Go(func() { n.publishLoop(ctx, own) })
 	n.wg.Go(func() { n.broker.AcknowledgeLoop(ctx) })
-	n.wg.Go(func() { n.ledger.PublishLoop(ctx, n.client, n.replica.IsLeader) })
+	n.wg.Go(func() {
+		n.ledger.PublishLoop(ctx, n.client, func() bool { return n.replica.IsLeader() && n.signedVoters() == nil })
+	})
 	n.wg.Go(func() { n.watch(ctx) })
 	return nil
 }
@@ -373,10 +375,40 @@ func (a lateAsked) Answer(ctx context.Context, from exchange.Dept, request []byt
 	return a.n.broker.Answer(ctx, from, request)
 }
 
+// signedVoters refuses while somebody votes whom no signed member entry names:
+// heads agreed on by such a quorum are not cosigned.
+func (n *Node) signedVoters() error {
+	if unsigned := n.replica.Stats().Unsigned; len(unsigned) > 0 && n.ledger.Size() > 0 {
+		return &exchange.Error{Kind: exchange.Integrity, Code: exchange.CodeLedgerBroken, Op: "node.Cosign",
+			Msg: fmt.Sprintf("%v votes without a signed membership", unsigned), Hint: "compare the Raft configuration with the ledger's members"}
+	}
+	return nil
+}
+
 type witness struct{ n *Node }
 
 func (w witness) Cosign(ctx context.Context, size uint64, root gm.Digest) (checkpoint.Cosignature, error) {
-	return w.n.ledger.Cosign(ctx, size, root)
+	c, err := w.n.ledger.Cosign(ctx, size, root)
+	return c, headError("node.Cosign", err)
 }
 
-func (w witness) Accept(ctx context.Context, note []byte) error { return w.n.ledger.Accept(ctx, note) }
+func (w witness) Accept(ctx context.Context, note []byte) error {
+	return headError("node.Accept", w.n.ledger.Accept(ctx, note))
+}
+
+// headError tells a peer what its tree head lacks. Whatever a peer sends is no
+// internal error of this node, or one peer could fill this node's log with
+// warnings.
+func headError(op string, err error) error {
+	switch {
+	case errors.Is(err, checkpoint.ErrFormat):
+		return &exchange.Error{Kind: exchange.Invalid, Code: exchange.CodeField, Op: op, Msg: "this is not a checkpoint note", Err: err}
+	case errors.Is(err, checkpoint.ErrQuorum):
+		return &exchange.Error{Kind: exchange.Forged, Code: exchange.CodeSignature, Op: op,
+			Msg: "too few of the members that this node knows have cosigned the checkpoint", Err: err}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, ledger.ErrClosed):
+		return &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeBusy, Op: op,
+			Msg: "this node has not verified so many entries yet", Hint: "ask again when it has", Err: err}
+	}
+	return err
+}

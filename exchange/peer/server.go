@@ -183,11 +183,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, limit int64) ([]by
 	case err != nil:
 		return nil, &exchange.Error{Kind: exchange.Invalid, Code: exchange.CodeField, Msg: "the message did not arrive whole and in time", Err: err}
 	}
-	// Left in place it would cut the connection under a slow handler.
-	if err := c.SetReadDeadline(time.Time{}); err != nil {
-		return nil, fmt.Errorf("lift the time for a body: %w", err)
-	}
-	return body, nil
+	return body, nil // net/http lifts the deadline at the body's end
 }
 
 // answer runs the route's backend; a panic there is an internal error of this

@@ -62,7 +62,8 @@ type Vault struct {
 	engine gm.Engine
 }
 
-// location is what a record's file name and seal are bound to.
+// location is what a record's tag is made of. It holds the identifier in the
+// clear and goes nowhere but into LocalTag.
 type location struct {
 	Format  uint8                `cbor:"1,keyasint"`
 	Kind    exchange.SubjectKind `cbor:"2,keyasint"`
@@ -139,8 +140,6 @@ func (v *Vault) check(subject exchange.Subject, item exchange.Item, m material.M
 
 // place returns the file name of a record and what its seal is bound to.
 func (v *Vault) place(s exchange.Subject, item exchange.Item) (name string, aad []byte) {
-	// Bound to the tag instead of the identifier, so that the clear identifier
-	// reaches nothing but LocalTag.
 	where := canon.MustMarshal(location{Format: 1, Kind: s.Kind, Subject: s.ID, Item: item})
 	tag := v.keys.LocalTag(purpose, where)
 	aad = canon.MustMarshal(seal{Format: 1, Tag: tag, Item: item})
