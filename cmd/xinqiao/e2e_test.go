@@ -202,7 +202,7 @@ func TestCrashAtEveryPoint(t *testing.T) {
 			}
 			ready(t, c)
 			for _, s := range c.Sites {
-				row, err := c.Client(s.Dept).Row(ctx, a.Receipt.Index)
+				row, err := eventually(ctx, c.Client(s.Dept), a.Receipt.Index)
 				if err != nil || row.Entry != a.Receipt.Entry || row.Outcome != exchange.Allowed {
 					t.Errorf("%s: entry #%d is %+v, %v; want the receipt's", s.Dept, a.Receipt.Index, row, err)
 				}
@@ -218,6 +218,18 @@ func TestCrashAtEveryPoint(t *testing.T) {
 	for _, point := range requester {
 		crash(demo.Renshe, point)
 	}
+}
+
+// eventually reads a row that a node which has just restarted may still have to
+// take from the others.
+func eventually(ctx context.Context, c *client.Client, index uint64) (row exchange.LedgerRow, err error) {
+	for ctx.Err() == nil {
+		if row, err = c.Row(ctx, index); !exchange.Is(err, exchange.NotFound) {
+			return row, err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return row, err
 }
 
 func stop(t *testing.T, c *demo.Cluster, dept exchange.Dept) {

@@ -133,6 +133,13 @@ func must[T any](t testing.TB) func(T, error) T {
 	}
 }
 
+func (w *world) ok(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func newCast(t testing.TB) *cast {
 	t.Helper()
 	c := &cast{engine: gm.Emmansun(), base: time.Date(2026, 11, 3, 9, 0, 0, 0, time.UTC), members: map[exchange.Dept]*member{}}

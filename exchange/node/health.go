@@ -16,9 +16,10 @@ type check struct {
 
 // readiness lists why this node can or cannot conduct exchanges now.
 func (n *Node) readiness() []check {
-	stats := n.ledger.Stats()
+	stats, raft := n.ledger.Stats(), n.replica.Stats()
 	checks := []check{
-		{Name: "leader", OK: n.replica.Leader() != "", Why: "no leader is known: the voters have no quorum or cannot be reached"},
+		{Name: "leader", OK: raft.Leader != "", Why: "no leader is known: the voters have no quorum or cannot be reached"},
+		{Name: "replica", OK: raft.CommitIndex-min(raft.CommitIndex, stats.Applied) < 100, Why: "this node is behind in applying entries"},
 		{Name: "ledger", OK: !stats.Halted, Why: "the ledger has halted: it does not verify, or a write failed"},
 		{Name: "watermark", OK: stats.Size-stats.Verified < 1000, Why: "this node is behind in verifying entries"},
 		{Name: "facts", OK: n.published.Load(), Why: "this department's rules and catalogue are not on the ledger yet"},

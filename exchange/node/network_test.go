@@ -23,6 +23,9 @@ func TestNetwork(t *testing.T) {
 		{"forged frames", forgedFrames},
 		{"forged heads", forgedHeads},
 		{"bad input", badInput},
+		{"metrics", metricsAsDocumented},
+		{"prometheus", scrapedByPrometheus},
+		{"ledger pages", ledgerPages},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -269,7 +269,7 @@ func strangeRequests(t *testing.T, n *network) {
 		{"suite", with(func(m *askMessage) { m.Suite = "SM-0" }), exchange.CodeSuite},
 		{"expired", with(func(m *askMessage) { m.Issued, m.Expires = m.Issued-120_000, m.Issued-60_000 }), exchange.CodeExpired},
 		{"from the future", with(func(m *askMessage) { m.Issued, m.Expires = m.Issued+120_000, m.Issued+180_000 }), exchange.CodeExpired},
-		{"good for a year", with(func(m *askMessage) { m.Expires += 365 * 86400_000 }), exchange.CodeField},
+		{"good for a year", with(func(m *askMessage) { m.Expires += 365 * 86400_000 }), exchange.CodeExpired},
 		{"no id", with(func(m *askMessage) { m.ID = ledger.ID{} }), exchange.CodeField},
 		{"tag of another epoch", with(func(m *askMessage) { m.Epoch = "2001-01" }), exchange.CodeField},
 		{"no fields", with(func(m *askMessage) { m.Views = nil }), exchange.CodeNoViews},

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -44,8 +45,6 @@ func (n *Node) openWeb(context.Context) error {
 		return err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/api/", handler)
-	mux.Handle("/console/", pages)
 	mux.Handle("GET /{$}", http.RedirectHandler("/console/", http.StatusSeeOther))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelWarn)}))
 	n.health(mux)
@@ -53,11 +52,27 @@ func (n *Node) openWeb(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen.web: %w", err)
 	}
-	server := n.serve("web", mux)
+	server := n.serve("web", faces(handler, pages, mux))
 	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{n.id.web}, NextProtos: []string{"h2", "http/1.1"}}
 	n.push("web", server.Shutdown)
 	n.wg.Go(func() { n.served("web", server.ServeTLS(l, "", "")) })
 	return n.openAdmin()
+}
+
+// faces hands a request on by the beginning of its path, as it is: a ServeMux in
+// front would answer an unclean path with a redirect in HTML, where the API and
+// the pages each have an error of their own.
+func faces(api, pages, rest http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/api/"):
+			api.ServeHTTP(w, r)
+		case strings.HasPrefix(r.URL.Path, "/console/"):
+			pages.ServeHTTP(w, r)
+		default:
+			rest.ServeHTTP(w, r)
+		}
+	})
 }
 
 // memberKeys returns the signing keys with which members cosign.
