@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"errors"
 	"io/fs"
 	"os"
@@ -129,7 +130,8 @@ func TestPKIShow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := rows[1]; r.Kind != "department" || r.Name != "minzheng" || r.Usage != "signing" || r.Status != "expiring" || len(r.Fingerprint) != 2*len(id.Fingerprint) {
+	want := fmt.Sprintf("%x", id.Fingerprint)
+	if r := rows[1]; r.Kind != "department" || r.Name != "minzheng" || r.Usage != "signing" || r.Status != "expiring" || r.Fingerprint != want {
 		t.Errorf("row %+v", r)
 	}
 	if rows[0].Kind != "root" || rows[0].Status != "valid" {

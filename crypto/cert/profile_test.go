@@ -316,13 +316,13 @@ func TestOtherKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newForge(t)
-	tbs, alg, _ := splitCertificate(t, f.sign(t, f.template(t)))
+	_, alg, _ := splitCertificate(t, f.sign(t, f.template(t)))
 	c, err := tx509.ParseCertificate(f.sign(t, f.template(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	spki := c.RawSubjectPublicKeyInfo
-	tbs = bytes.Clone(c.RawTBSCertificate)
+	tbs := bytes.Clone(c.RawTBSCertificate)
 	at := bytes.Index(tbs, spki)
 	replace := func(point []byte) []byte {
 		b := bytes.Clone(tbs)

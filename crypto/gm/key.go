@@ -44,6 +44,7 @@ func (p PublicKey) xy() (x, y *big.Int) {
 
 func (p PublicKey) emmansun() *ecdsa.PublicKey {
 	x, y := p.xy()
+	//lint:ignore SA1019 the standard library has no encoding for points of the SM2 curve
 	return &ecdsa.PublicKey{Curve: esm2.P256(), X: x, Y: y}
 }
 

@@ -110,6 +110,7 @@ func ciphertext(x, y *big.Int, c3, c2 []byte) []byte {
 // that is not on the curve: its hash fits, so only a point check refuses it.
 func craftedCiphertext(key *PrivateKey, x, y *big.Int) []byte {
 	msg := []byte("guess")
+	//lint:ignore SA1019 the attack needs the raw, unchecked multiplication
 	x2, y2 := tsm2.P256Sm2().ScalarMult(x, y, key.Scalar())
 	a, b := x2.FillBytes(make([]byte, 32)), y2.FillBytes(make([]byte, 32))
 	mask := Emmansun().Sum(a, b, []byte{0, 0, 0, 1})
@@ -317,13 +318,15 @@ func TestTrap07KeysOutOfRange(t *testing.T) {
 		}
 	}
 	for name, bad := range map[string]any{
-		"nil":            nil,
-		"nil pointer":    (*tsm2.PublicKey)(nil),
-		"no point":       &tsm2.PublicKey{Curve: tsm2.P256Sm2()},
-		"off the curve":  &tsm2.PublicKey{Curve: tsm2.P256Sm2(), X: big.NewInt(1), Y: big.NewInt(1)},
-		"negative":       &tsm2.PublicKey{Curve: tsm2.P256Sm2(), X: big.NewInt(-1), Y: big.NewInt(1)},
-		"oversize":       &tsm2.PublicKey{Curve: tsm2.P256Sm2(), X: new(big.Int).Lsh(n, 9), Y: big.NewInt(1)},
-		"NIST P-256":     &ecdsa.PublicKey{Curve: elliptic.P256(), X: elliptic.P256().Params().Gx, Y: elliptic.P256().Params().Gy},
+		"nil":           nil,
+		"nil pointer":   (*tsm2.PublicKey)(nil),
+		"no point":      &tsm2.PublicKey{Curve: tsm2.P256Sm2()},
+		"off the curve": &tsm2.PublicKey{Curve: tsm2.P256Sm2(), X: big.NewInt(1), Y: big.NewInt(1)},
+		"negative":      &tsm2.PublicKey{Curve: tsm2.P256Sm2(), X: big.NewInt(-1), Y: big.NewInt(1)},
+		"oversize":      &tsm2.PublicKey{Curve: tsm2.P256Sm2(), X: new(big.Int).Lsh(n, 9), Y: big.NewInt(1)},
+		//lint:ignore SA1019 the standard library's raw points are what must be refused
+		"NIST P-256": &ecdsa.PublicKey{Curve: elliptic.P256(), X: elliptic.P256().Params().Gx, Y: elliptic.P256().Params().Gy},
+		//lint:ignore SA1019 the standard library's raw points are what must be refused
 		"no curve":       &ecdsa.PublicKey{X: big.NewInt(1), Y: big.NewInt(1)},
 		"not a key":      "key",
 		"uncompressed":   newKey(t).Public().Bytes(),

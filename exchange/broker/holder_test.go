@@ -168,7 +168,9 @@ func TestDishonestHolder(t *testing.T) {
 			c.play(t, func(t *testing.T, w *world) {
 				id := w.consent(5)
 				honest := w.ask
-				w.ask = func(ctx context.Context, _, _ exchange.Dept, msg []byte) ([]byte, error) { return test.lie.answer(ctx, w, msg) }
+				w.ask = func(ctx context.Context, _, _ exchange.Dept, msg []byte) ([]byte, error) {
+					return test.lie.answer(ctx, w, msg)
+				}
 				got, err := w.askWith("k", question(id))
 				if !exchange.Is(err, exchange.Forged) || exchange.AsError(err).Code != test.code || len(got.Fields) > 0 {
 					t.Fatalf("answer with %d fields, error %v, want %s", len(got.Fields), err, test.code)
@@ -205,7 +207,9 @@ func TestHonestLie(t *testing.T) {
 		t.Run(want.String(), func(t *testing.T) {
 			t.Parallel()
 			c.play(t, func(t *testing.T, w *world) {
-				w.ask = func(ctx context.Context, _, _ exchange.Dept, msg []byte) ([]byte, error) { return l.answer(ctx, w, msg) }
+				w.ask = func(ctx context.Context, _, _ exchange.Dept, msg []byte) ([]byte, error) {
+					return l.answer(ctx, w, msg)
+				}
 				if got, err := w.askWith("k", question(w.consent(5))); err != nil || got.Outcome != want {
 					t.Errorf("%v, %v", got.Outcome, err)
 				}
@@ -285,12 +289,7 @@ func TestStaleEntry(t *testing.T) {
 	newCast(t).play(t, func(t *testing.T, w *world) {
 		id := w.consent(1)
 		must[exchange.Answer](t)(w.askWith("k1", question(id))) // uses it up
-		w.ask = func(ctx context.Context, _, _ exchange.Dept, msg []byte) ([]byte, error) {
-			// The holder decides as if nothing were used up, and its append is refused.
-			var out []byte
-			l := lie{reply: func(_ *world, r *reply) { out = canon.MustMarshal(*r) }}
-			return l.answerStale(ctx, w, msg, &out)
-		}
+		w.ask = func(ctx context.Context, _, _ exchange.Dept, msg []byte) ([]byte, error) { return answerStale(ctx, w, msg) }
 		if _, err := w.askWith("k2", question(id)); !exchange.Is(err, exchange.Forged) {
 			t.Errorf("%v", err)
 		}
@@ -300,23 +299,21 @@ func TestStaleEntry(t *testing.T) {
 	})
 }
 
-// answerStale is answer for an entry that the ledger is going to refuse.
-func (l lie) answerStale(ctx context.Context, w *world, msg []byte, out *[]byte) ([]byte, error) {
-	b := w.sites[holder].broker
+// answerStale is a holder that decides as if nothing were used up, and answers
+// although the ledger refuses its entry.
+func answerStale(ctx context.Context, w *world, msg []byte) ([]byte, error) {
+	b, m := w.sites[holder].broker, w.members[asker]
 	q := must[request](w.t)(readOwn(msg))
 	r := must[reading](w.t)(b.read(ctx, q))
-	digest := digestOf(w.engine, msg)
 	shown := must[material.Presentation](w.t)(w.record.Present(q.Views, w.now()))
-	to := envelope.Recipient{ID: w.engine.Sum(w.members[asker].enc), Key: w.members[asker].keys.EncPublic()}
-	p := must[prepared](w.t)(b.prepare(draft{from: asker, q: q, authentic: true, msg: msg, digest: digest, basis: r.basis, encCert: w.members[asker].enc,
-		to: to, asOf: w.now(), outcome: exchange.Allowed, shown: &shown}))
+	p := must[prepared](w.t)(b.prepare(draft{from: asker, q: q, authentic: true, msg: msg, digest: digestOf(w.engine, msg), basis: r.basis,
+		encCert: m.enc, to: envelope.Recipient{ID: w.engine.Sum(m.enc), Key: m.keys.EncPublic()}, asOf: w.now(), outcome: exchange.Allowed, shown: &shown}))
 	entry := must[ledger.Entry](w.t)(ledger.DecodeEntry(p.Entry))
 	placed := must[ledger.Placed](w.t)(w.sites[holder].ledger.Append(ctx, entry))
 	if placed.Result != ledger.Stale || placed.Slot != ledger.SlotQuota {
 		w.t.Errorf("the entry is %s by %s", placed.Result, placed.Slot)
 	}
-	*out = canon.MustMarshal(reply{Entry: entry.ID, Sealed: p.Sealed, Body: p.Body})
-	return *out, nil
+	return canon.Marshal(reply{Entry: entry.ID, Sealed: p.Sealed, Body: p.Body})
 }
 
 // TestAnswerBeforeEntry: the requester opens nothing until its own replica holds
@@ -343,7 +340,9 @@ func TestInventedEntry(t *testing.T) {
 	t.Parallel()
 	newCast(t).play(t, func(t *testing.T, w *world) {
 		l := lie{reply: func(_ *world, r *reply) { r.Entry[15] ^= 1 }}
-		w.ask = func(ctx context.Context, _, _ exchange.Dept, msg []byte) ([]byte, error) { return l.answer(ctx, w, msg) }
+		w.ask = func(ctx context.Context, _, _ exchange.Dept, msg []byte) ([]byte, error) {
+			return l.answer(ctx, w, msg)
+		}
 		if _, err := w.askWith("k", question(w.consent(5))); !exchange.Is(err, exchange.Undetermined) {
 			t.Errorf("%v", err)
 		}

@@ -262,6 +262,7 @@ type world struct {
 
 	mu    sync.Mutex
 	log   [][]byte // batches
+	late  [][]byte // frames that were dropped, and are on their way still
 	fate  func(from exchange.Dept) fate
 	order []exchange.Dept
 }
@@ -285,7 +286,8 @@ type site struct {
 	store  *memStore
 	source *records
 	crash  atomic.Pointer[func(point string)]
-	pos    int  // world.mu: batches delivered
+	gate   atomic.Pointer[func(e ledger.Entry)] // before a leaf counts as verified
+	pos    int                                  // world.mu: batches delivered
 	held   bool // world.mu: nothing is delivered
 }
 
@@ -330,7 +332,11 @@ func (c *cast) newWorld(t testing.TB) *world {
 		var err error
 		s.ledger, err = ledger.Open(ledger.Config{Origin: origin, Self: dept, Cert: c.engine.Sum(s.sign), Key: s.keys.SignPublic(),
 			AuthorityCert: c.authority.sign, Engine: c.engine, Second: c.engine, Signer: s.keys, Storage: newMemLedger(),
-			Identify: c.identify(cert.Signing), Clock: w.now, Log: w.logger()})
+			Identify: c.identify(cert.Signing), Clock: w.now, Log: w.logger(), Verified: func(_ uint64, _ ledger.Leaf, e ledger.Entry, _ gm.Digest) {
+				if fn := s.gate.Load(); fn != nil {
+					(*fn)(e)
+				}
+			}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -432,6 +438,7 @@ func (s *site) Propose(_ context.Context, frame []byte) error {
 	case refuse:
 		return ledger.ErrNotProposed
 	case drop:
+		w.late = append(w.late, frame)
 		return ledger.ErrUndetermined
 	}
 	if err := s.ledger.CheckFrame(frame); err != nil {
@@ -475,6 +482,47 @@ func (w *world) setFate(fn func(from exchange.Dept) fate) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.fate = fn
+}
+
+// deliverLate brings what was dropped after all.
+func (w *world) deliverLate() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, frame := range w.late {
+		w.commit(frame)
+	}
+	w.late = nil
+}
+
+// decree has the sharing authority change one fact. It runs no node; its second
+// frame follows the one that founded the ledger.
+func (w *world) decree(change ledger.FactChange) {
+	w.t.Helper()
+	var first ledger.Frame
+	w.ok(canon.Unmarshal(w.frames[0], &first))
+	e := ledger.Entry{Suite: gm.Suite, Kind: ledger.KindFact, ID: must[ledger.ID](w.t)(ledger.NewID()), Author: exchange.Authority,
+		Origin: w.now().UnixMilli(), Fact: &change}
+	frame := must[[]byte](w.t)(ledger.NewFrame(w.engine, w.authority.keys, origin, exchange.Authority, w.engine.Sum(w.authority.sign), 2,
+		ledger.FrameHash(w.engine, first.Body, first.Sig), [][]byte{must[[]byte](w.t)(e.Encode())}))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.commit(frame)
+}
+
+// publish has a department change a fact of its own.
+func (w *world) publish(dept exchange.Dept, change ledger.FactChange) {
+	w.t.Helper()
+	b := w.sites[dept].broker
+	if change.Action == ledger.Set {
+		change.Replaces = w.factRef(change.Type, change.Key).Version
+	}
+	w.ok(b.append(w.t.Context(), "test", must[ledger.Entry](w.t)(b.factEntry(change))))
+}
+
+// reads returns how often the ledger says that the authority was read.
+func (w *world) reads(id string) uint32 {
+	w.t.Helper()
+	return must[exchange.AuthorityInfo](w.t)(w.sites[holder].broker.Authority(w.t.Context(), id)).Reads
 }
 
 // access is one access entry as the ledger has it.

@@ -23,8 +23,6 @@ import (
 	"xinqiao/policy"
 )
 
-const someID = "0123456789abcdef0123456789abcdef"
-
 // clock is a time that tests move.
 type clock struct {
 	mu sync.Mutex

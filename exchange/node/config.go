@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -159,7 +158,3 @@ func (c Config) Passphrase() ([]byte, error) {
 	}
 	return bytes.TrimRight(b, "\r\n"), nil
 }
-
-// startWithin bounds how long a node waits for its own first facts to be
-// recorded before it says why it is not ready.
-const startWithin = 30 * time.Second

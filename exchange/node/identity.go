@@ -2,7 +2,6 @@ package node
 
 import (
 	"crypto/tls"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -102,11 +101,6 @@ func (id *identity) signing(der []byte, at time.Time) (string, gm.PublicKey, err
 
 func (id *identity) sealing(der []byte, at time.Time) (string, gm.PublicKey, error) {
 	return id.identify(der, cert.Encryption, at)
-}
-
-// rootPEM returns the SM2 root for evidence and trust files.
-func (id *identity) rootPEM() string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: id.anchors.root}))
 }
 
 // authorityEnc returns the authority's encryption key from the genesis.

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"xinqiao/crypto/canon"
 	"xinqiao/crypto/cert"
 	"xinqiao/crypto/channel"
 	"xinqiao/crypto/envelope"
@@ -150,7 +151,38 @@ func (n *Node) openLedger(context.Context) (err error) {
 	n.ledger, err = ledger.Open(ledger.Config{Origin: n.id.anchors.Origin, Self: n.cfg.Department, Cert: n.id.signID.Fingerprint,
 		Key: n.id.keys.SignPublic(), AuthorityCert: n.id.anchors.authoritySign, Engine: n.id.engine, Second: n.id.second,
 		Signer: n.id.keys, Storage: n.store, Identify: n.id.signing, Clock: n.clock, Log: n.log, Verified: n.verified, Crash: n.crash})
-	return err
+	if err != nil {
+		return err
+	}
+	return n.sameGenesis()
+}
+
+// ErrForeignData reports a data directory that holds the ledger of another
+// genesis. An origin alone does not tell two foundings apart, and a node that
+// began with the one and went on with the other would cosign a fork.
+var ErrForeignData = errors.New("the data directory holds the ledger of another genesis: name another directory, or restore this ledger's genesis")
+
+// sameGenesis compares the first leaf with the genesis's first frame.
+func (n *Node) sameGenesis() error {
+	if n.ledger.Size() == 0 {
+		return nil
+	}
+	b, err := n.ledger.Leaf(0)
+	if err != nil {
+		return err
+	}
+	leaf, _, err := ledger.DecodeLeaf(b)
+	if err != nil {
+		return err
+	}
+	var first ledger.Frame
+	if err := canon.Unmarshal(n.id.anchors.Frames[0], &first); err != nil {
+		return fmt.Errorf("genesis: frame: %w", err)
+	}
+	if leaf.Frame != ledger.FrameHash(n.id.engine, first.Body, first.Sig) {
+		return ErrForeignData
+	}
+	return nil
 }
 
 // verified feeds the search index; the ledger calls it for every leaf in order.

@@ -52,9 +52,11 @@ func metricsAsDocumented(t *testing.T, n *network) {
 		if diff := cmp.Diff(table(documented, doc), table(served, page)); diff != "" {
 			t.Errorf("deploy/METRICS.md and %s (-documented +served):\n%s", dept, diff)
 		}
-		for _, secret := range []string{demo.Wife().ID, "ZJ-", string(handler), "counter"} {
-			if bytes.Contains(bytes.ReplaceAll(page, []byte(" counter\n"), nil), []byte(secret)) {
-				t.Errorf("the metrics of %s name a person, a case, an operator or a system", dept)
+		for line := range strings.Lines(string(page)) {
+			for _, secret := range []string{demo.Wife().ID, "ZJ-", string(handler), "counter"} { // "counter" is the system's name
+				if !strings.HasPrefix(line, "#") && strings.Contains(line, secret) {
+					t.Errorf("%s has a metric that names a person, a case, an operator or a system: %s", dept, line)
+				}
 			}
 		}
 	}

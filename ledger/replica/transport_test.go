@@ -52,8 +52,7 @@ func stockTransport(t *testing.T, self exchange.Dept) *raft.NetworkTransport {
 }
 
 func heartbeat(from *raft.NetworkTransport, id string, term uint64) *raft.AppendEntriesRequest {
-	return &raft.AppendEntriesRequest{Term: term, RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: []byte(id), Addr: []byte(from.LocalAddr())},
-		Leader: []byte(from.LocalAddr())}
+	return &raft.AppendEntriesRequest{Term: term, RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: []byte(id), Addr: []byte(from.LocalAddr())}}
 }
 
 // staleWrite makes a node the leader of term T, lets the leader of T+1 send a

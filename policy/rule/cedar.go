@@ -158,7 +158,7 @@ func requests(f policy.Facts) []cedar.Request {
 func judge(set *cedar.PolicySet, asked []cedar.Request) (outcome, error) {
 	v := outcome{permitted: true}
 	for _, r := range asked {
-		decision, diag := set.IsAuthorized(nil, r)
+		decision, diag := cedar.Authorize(set, nil, r)
 		if len(diag.Errors) > 0 {
 			return outcome{}, fmt.Errorf("%w: %s", ErrCedar, diag.Errors[0].PolicyID)
 		}

@@ -36,9 +36,9 @@ func attr(name types.String) ast.Node { return ast.Context().Access(name) }
 
 func of(record, name types.String) ast.Node { return ast.Context().Access(record).Access(name) }
 
-func dept(d exchange.Dept) ast.Node { return ast.EntityUID("Dept", types.String(d)) }
+func dept(d exchange.Dept) ast.Node { return ast.Value(types.NewEntityUID("Dept", types.String(d))) }
 
-func item(i exchange.Item) ast.Node { return ast.EntityUID("Item", types.String(i)) }
+func item(i exchange.Item) ast.Node { return ast.Value(types.NewEntityUID("Item", types.String(i))) }
 
 // oneOf is membership in a constant set. The set is built with ast.Set: a set
 // wrapped as a value makes the validator of cedar-go panic.
