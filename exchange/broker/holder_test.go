@@ -289,7 +289,9 @@ func TestStaleEntry(t *testing.T) {
 	newCast(t).play(t, func(t *testing.T, w *world) {
 		id := w.consent(1)
 		must[exchange.Answer](t)(w.askWith("k1", question(id))) // uses it up
-		w.ask = func(ctx context.Context, _, _ exchange.Dept, msg []byte) ([]byte, error) { return answerStale(ctx, w, msg) }
+		w.ask = func(ctx context.Context, _, _ exchange.Dept, msg []byte) ([]byte, error) {
+			return answerStale(ctx, w, msg)
+		}
 		if _, err := w.askWith("k2", question(id)); !exchange.Is(err, exchange.Forged) {
 			t.Errorf("%v", err)
 		}

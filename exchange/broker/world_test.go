@@ -288,7 +288,7 @@ type site struct {
 	crash  atomic.Pointer[func(point string)]
 	gate   atomic.Pointer[func(e ledger.Entry)] // before a leaf counts as verified
 	pos    int                                  // world.mu: batches delivered
-	held   bool // world.mu: nothing is delivered
+	held   bool                                 // world.mu: nothing is delivered
 }
 
 type syncBuffer struct {

@@ -10,10 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"xinqiao/crypto/canon"
+	"xinqiao/crypto/gm"
 	"xinqiao/crypto/keyring"
 	"xinqiao/exchange"
 	"xinqiao/exchange/demo"
 	"xinqiao/exchange/node"
+	"xinqiao/ledger"
 )
 
 // TestShippedConfig loads the commented example that an administrator starts
@@ -93,8 +96,6 @@ func TestStrictConfig(t *testing.T) {
 // running, no port taken and its ledger as it was.
 func TestStartRefuses(t *testing.T) {
 	n, other := found(t), found(t)
-	n.start(t, demo.Gongan) // leaves a store of this ledger
-	n.stop(t, demo.Gongan)
 	in := func(dept exchange.Dept, name string) string { return filepath.Join(n.dir(dept), name) }
 	wrong := filepath.Join(t.TempDir(), "passphrase")
 	if err := os.WriteFile(wrong, []byte("correct horse"), 0o600); err != nil {
@@ -146,8 +147,27 @@ func TestStartRefuses(t *testing.T) {
 			n.free(t, demo.Gongan)
 		})
 	}
-	t.Run("data of another ledger", func(t *testing.T) { n.foreignData(t, other) })
-	n.start(t, demo.Gongan) // and set up rightly it still starts
+	n.start(t, n.all()...) // set up rightly it starts, after all that
+	n.ready(t)
+	n.stop(t, n.all()...)
+	for name, change := range map[string]func(*node.Config){
+		"another founding's data":    func(c *node.Config) { c.Data = n.config(t, demo.Gongan).Data },
+		"refounded by the authority": func(c *node.Config) { *c = n.config(t, demo.Gongan); c.Genesis = n.refound(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := other.config(t, demo.Gongan)
+			change(&cfg)
+			before := runtime.NumGoroutine()
+			running, err := node.Start(t.Context(), cfg, n.options(demo.Gongan))
+			if err == nil {
+				t.Fatalf("it starts on another ledger's data; stop: %v", running.Stop(t.Context()))
+			}
+			if !errors.Is(err, node.ErrForeignData) {
+				t.Errorf("%v", err)
+			}
+			n.gone(t, before)
+		})
+	}
 }
 
 // listenOn takes a port for the length of the test.
@@ -172,22 +192,34 @@ func (n *network) gone(t *testing.T, before int) {
 	}
 }
 
-// foreignData gives a node of one ledger what another of the same name has left
-// behind.
-func (n *network) foreignData(t *testing.T, other *network) {
+// refound signs a second genesis as the same authority: the same name, the same
+// keys, one share grant less.
+func (n *network) refound(t *testing.T) string {
 	t.Helper()
-	other.start(t, other.all()...)
-	other.ready(t)
-	other.stop(t, other.all()...)
-	cfg := n.config(t, demo.Gongan)
-	cfg.Data = other.config(t, demo.Gongan).Data
-	before := runtime.NumGoroutine()
-	running, err := node.Start(t.Context(), cfg, n.options(demo.Gongan))
-	if err == nil {
-		t.Fatalf("it starts on another ledger's data; stop: %v", running.Stop(t.Context()))
+	g, err := node.ReadGenesis(filepath.Join(n.Dir, "genesis.json"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !errors.Is(err, node.ErrForeignData) {
-		t.Errorf("%v", err)
+	passphrase, err := os.ReadFile(filepath.Join(n.Dir, "authority", "passphrase"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	n.gone(t, before)
+	keys, err := keyring.Open(filepath.Join(n.Dir, "authority", "keys.xq"), passphrase, gm.Emmansun())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f ledger.Frame
+	var body ledger.FrameBody
+	if err := errors.Join(canon.Unmarshal(g.Frames[0], &f), canon.Unmarshal(f.Body, &body)); err != nil {
+		t.Fatal(err)
+	}
+	g.Frames[0], err = ledger.NewFrame(gm.Emmansun(), keys, g.Origin, exchange.Authority, body.Cert, 1, gm.Digest{}, f.Entries[:len(f.Entries)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "genesis.json")
+	if err := g.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

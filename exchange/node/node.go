@@ -103,9 +103,11 @@ func Start(ctx context.Context, cfg Config, o Options) (*Node, error) {
 // verify, a failed write. Going on would risk what was promised.
 func (n *Node) Fatal() <-chan error { return n.fatal }
 
-// Stop takes the node apart in the reverse order: listeners first, so that
-// nothing new arrives, then replication, then the store.
+// Stop ends what goes on in the background and takes the node apart in the
+// reverse order: listeners first, so that nothing new arrives, then
+// replication, then the store.
 func (n *Node) Stop(ctx context.Context) error {
+	n.cancel()
 	n.mu.Lock()
 	stops := n.stops
 	n.stops = nil
@@ -143,7 +145,7 @@ func (n *Node) openStore(context.Context) (err error) {
 		d := n.id.keys.LocalTag("index", []byte(subject))
 		return index.Tag(d[:16])
 	})
-	return nil
+	return n.sameGenesis()
 }
 
 func (n *Node) openLedger(context.Context) (err error) {
@@ -151,10 +153,7 @@ func (n *Node) openLedger(context.Context) (err error) {
 	n.ledger, err = ledger.Open(ledger.Config{Origin: n.id.anchors.Origin, Self: n.cfg.Department, Cert: n.id.signID.Fingerprint,
 		Key: n.id.keys.SignPublic(), AuthorityCert: n.id.anchors.authoritySign, Engine: n.id.engine, Second: n.id.second,
 		Signer: n.id.keys, Storage: n.store, Identify: n.id.signing, Clock: n.clock, Log: n.log, Verified: n.verified, Crash: n.crash})
-	if err != nil {
-		return err
-	}
-	return n.sameGenesis()
+	return err
 }
 
 // ErrForeignData reports a data directory that holds the ledger of another
@@ -164,10 +163,10 @@ var ErrForeignData = errors.New("the data directory holds the ledger of another 
 
 // sameGenesis compares the first leaf with the genesis's first frame.
 func (n *Node) sameGenesis() error {
-	if n.ledger.Size() == 0 {
+	b, err := n.store.Leaf(0)
+	if errors.Is(err, ledger.ErrNotFound) {
 		return nil
 	}
-	b, err := n.ledger.Leaf(0)
 	if err != nil {
 		return err
 	}
