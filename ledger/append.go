@@ -16,9 +16,14 @@ type appending struct {
 	id    ID
 	raw   []byte
 	hash  gm.Digest
-	tried atomic.Bool // handed to the replicator with an outcome other than ErrNotProposed
-	gone  atomic.Bool // nobody waits any more
 	fail  chan error  // the append loop has given up; holds one
+	tried atomic.Bool // handed to the replicator with an outcome other than ErrNotProposed
+
+	// Who stops waiting sets gone and then looks at flying; the append loop sets
+	// flying and then looks at gone. So an entry of which its caller was told that
+	// nothing happened is never sent.
+	flying atomic.Bool // in a frame that the replicator has or is about to get
+	gone   atomic.Bool // nobody waits any more
 }
 
 // Placed is where an entry stands on this node's replica.
@@ -94,7 +99,7 @@ func (l *Ledger) await(ctx context.Context, a *appending) (Placed, error) {
 			return Placed{}, ErrUndetermined
 		case <-ctx.Done():
 			a.gone.Store(true)
-			if a.tried.Load() {
+			if a.tried.Load() || a.flying.Load() {
 				return Placed{}, fmt.Errorf("%w: %w", ErrUndetermined, ctx.Err())
 			}
 			return Placed{}, fmt.Errorf("%w: %w", ErrNotProposed, ctx.Err())
@@ -137,18 +142,19 @@ func (l *Ledger) gather(first *appending) []*appending {
 }
 
 // carry brings a batch onto this node's replica, or tells each waiter why not.
-// It signs a new frame only when the author's chain has moved on; otherwise it
-// sends the same bytes again.
+// It signs a new frame only when the author's chain has moved on or an entry
+// that was never handed on is no longer wanted; otherwise it sends the same
+// bytes again.
 func (l *Ledger) carry(r Replicator, batch []*appending) {
 	started := time.Now()
 	var frame []byte
 	var seq uint64
 	for {
-		author, missing := l.missing(batch)
+		author, missing := l.board(batch)
 		if len(missing) == 0 || l.Halted() != nil {
 			return
 		}
-		if frame == nil || seq != author.Seq+1 {
+		if frame == nil || seq != author.Seq+1 || len(missing) != len(batch) {
 			batch, seq = missing, author.Seq+1
 			var err error
 			if frame, err = l.sign(batch, author); err != nil {
@@ -165,6 +171,9 @@ func (l *Ledger) carry(r Replicator, batch []*appending) {
 			mark(batch)
 			l.waitApplied(batch, seq)
 		case errors.Is(err, ErrNotProposed):
+			for _, a := range batch {
+				a.flying.Store(false)
+			}
 			pause(l.stop, retryPause)
 		default:
 			mark(batch)
@@ -190,16 +199,22 @@ func (l *Ledger) sign(batch []*appending, author authorState) ([]byte, error) {
 	return NewFrame(l.cfg.Engine, l.cfg.Signer, l.cfg.Origin, l.cfg.Self, l.cfg.Cert, author.Seq+1, author.Last, entries)
 }
 
-// missing returns the author's chain and what of the batch is not yet applied
-// and still of interest to someone.
-func (l *Ledger) missing(batch []*appending) (authorState, []*appending) {
+// board returns the author's chain and what of the batch is not yet applied and
+// still of interest to someone, marked as flying.
+func (l *Ledger) board(batch []*appending) (authorState, []*appending) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	var left []*appending
 	for _, a := range batch {
-		if _, known := l.state.ids[authorID{l.cfg.Self, a.id}]; !known && (!a.gone.Load() || a.tried.Load()) {
-			left = append(left, a)
+		if _, known := l.state.ids[authorID{l.cfg.Self, a.id}]; known {
+			continue
 		}
+		a.flying.Store(true)
+		if a.gone.Load() && !a.tried.Load() {
+			a.flying.Store(false)
+			continue
+		}
+		left = append(left, a)
 	}
 	return l.state.authors[l.cfg.Self], left
 }

@@ -132,6 +132,78 @@ func TestAppendGivesUp(t *testing.T) {
 		if _, err := n.Append(ctx, ackEntry("zhujian", label("c"), "minzheng")); !errors.Is(err, ErrNotProposed) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("deadline before it was handed on: %v", err)
 		}
+		// And what its caller was told never happened does not happen later.
+		size := n.Size()
+		w.setCut("zhujian", false)
+		time.Sleep(2 * giveUpAfter)
+		if n.Size() != size {
+			t.Error("an entry came that was not proposed")
+		}
+	})
+}
+
+// TestAppendDeadlineInFlight: a caller whose time is up while its entry is with
+// the replicator must not be told that nothing happened.
+func TestAppendDeadlineInFlight(t *testing.T) {
+	t.Parallel()
+	inWorld(t, worldConfig{}, func(t *testing.T, w *world) {
+		n, gate := w.nodes["zhujian"], make(chan struct{})
+		w.setFate(func(exchange.Dept, []byte) fate {
+			<-gate
+			return commits
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		e, size := ackEntry("zhujian", label("a"), "minzheng"), n.Size()
+		if _, err := n.Append(ctx, e); !errors.Is(err, ErrUndetermined) || errors.Is(err, ErrNotProposed) {
+			t.Errorf("append: %v", err)
+		}
+		close(gate)
+		if p, err := n.Append(t.Context(), e); err != nil || p.Index != size {
+			t.Errorf("again: %v %v", p, err)
+		}
+	})
+}
+
+// TestAppendDropsTheUnwanted: of a frame that was never handed on, the entries
+// whose callers have gone are left out; the others get in.
+func TestAppendDropsTheUnwanted(t *testing.T) {
+	t.Parallel()
+	inWorld(t, worldConfig{}, func(t *testing.T, w *world) {
+		n, gate := w.nodes["zhujian"], make(chan struct{})
+		var calls atomic.Int32
+		w.setFate(func(exchange.Dept, []byte) fate {
+			if calls.Add(1) == 1 {
+				<-gate
+			}
+			return drops
+		})
+		var wg sync.WaitGroup
+		send := func(name string, ctx context.Context, want error) {
+			wg.Go(func() {
+				if _, err := n.Append(ctx, ackEntry("zhujian", label(name), "minzheng")); !errors.Is(err, want) {
+					t.Errorf("%s: %v, want %v", name, err, want)
+				}
+			})
+			synctest.Wait()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		send("first", t.Context(), nil)
+		send("stays", t.Context(), nil)
+		send("goes", ctx, ErrNotProposed)
+		close(gate)
+		time.Sleep(time.Second) // all three are tried and dropped, again and again
+		cancel()
+		synctest.Wait()
+		w.setFate(nil)
+		wg.Wait()
+		w.settle()
+		if _, there := n.Lookup("zhujian", label("goes")); there {
+			t.Error("an entry came that was not proposed")
+		}
+		if _, there := n.Lookup("zhujian", label("stays")); !there {
+			t.Error("its neighbour in the frame was lost")
+		}
 	})
 }
 
@@ -162,6 +234,36 @@ func TestAppendLaterFrameOvertakes(t *testing.T) {
 		}
 		if p, err := n.Append(t.Context(), a); err != nil || p.Index != size {
 			t.Errorf("its entry again: %v %v", p, err)
+		}
+	})
+}
+
+// TestAppendSignsAgain: the department's lost frame arrives while the next is on
+// its way. The next has lost its place and must be signed for the one after.
+func TestAppendSignsAgain(t *testing.T) {
+	t.Parallel()
+	inWorld(t, worldConfig{}, func(t *testing.T, w *world) {
+		n := w.nodes["zhujian"]
+		var lost []byte
+		w.setFate(func(_ exchange.Dept, frame []byte) fate {
+			lost = frame
+			return vanishes
+		})
+		a, b := ackEntry("zhujian", label("a"), "minzheng"), ackEntry("zhujian", label("b"), "minzheng")
+		if _, err := n.Append(t.Context(), a); !errors.Is(err, ErrUndetermined) {
+			t.Fatalf("append: %v", err)
+		}
+		var late sync.Once
+		w.setFate(func(exchange.Dept, []byte) fate {
+			late.Do(func() { w.commit(lost) })
+			return commits
+		})
+		size := n.Size()
+		if p, err := n.Append(t.Context(), b); err != nil || p.Index != size+1 {
+			t.Errorf("the next: %v %v", p, err)
+		}
+		if p, err := n.Append(t.Context(), a); err != nil || p.Index != size {
+			t.Errorf("the lost one: %v %v", p, err)
 		}
 	})
 }
@@ -218,7 +320,7 @@ func TestAppendBusy(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var busy, other atomic.Int32
 		var wg sync.WaitGroup
-		for i := range cap(n.queue) + 100 {
+		for i := range cap(n.queue) + MaxFrameEntries + 100 {
 			wg.Go(func() {
 				switch _, err := n.Append(ctx, ackEntry("gongan", label(fmt.Sprint(i)), "minzheng")); {
 				case errors.Is(err, ErrBusy):

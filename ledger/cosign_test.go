@@ -235,6 +235,30 @@ func TestQuorumCountsExpiredMembers(t *testing.T) {
 	})
 }
 
+// TestAcceptWaitsForItsElectorate: who is a member is itself a fact, and counts
+// only once this node has verified who said so.
+func TestAcceptWaitsForItsElectorate(t *testing.T) {
+	t.Parallel()
+	hold := newHolder()
+	inWorld(t, worldConfig{config: hold.config("gongan")}, func(t *testing.T, w *world) {
+		n := w.nodes["gongan"]
+		head := n.headOf(t, n.Size())
+		hold.stop()
+		w.write(exchange.Authority, factEntry(exchange.Authority, label("x"), FactChange{Type: FactMember, Key: "renshe", Action: Set,
+			Replaces: n.version(FactMember, "renshe")}))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		note := w.note(t, head, depts()...)
+		if err := n.Accept(ctx, note); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("accepted by members that are not verified: %v", err)
+		}
+		hold.goOn()
+		if err := n.Accept(t.Context(), note); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestForkHalts: a quorum's checkpoint that contradicts the node's own tree, at
 // the newest size or at an older one, is proof of a fork.
 func TestForkHalts(t *testing.T) {

@@ -159,6 +159,29 @@ func TestReleaseAfterWithdrawalNotYetVerified(t *testing.T) {
 	})
 }
 
+// TestReceiptWaitsForVerification: an entry that is applied is not enough.
+func TestReceiptWaitsForVerification(t *testing.T) {
+	t.Parallel()
+	hold := newHolder()
+	inWorld(t, worldConfig{config: hold.config("minzheng")}, func(t *testing.T, w *world) {
+		n := w.nodes["minzheng"]
+		e := accessEntry("minzheng", "zhujian", label("a"), n.basis())
+		hold.stop()
+		if _, err := n.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if r, err := n.Receipt(ctx, e.ID); !errors.Is(err, context.DeadlineExceeded) || r.ledger != nil {
+			t.Errorf("receipt for what is not verified: %v", err)
+		}
+		hold.goOn()
+		if _, err := n.Receipt(t.Context(), e.ID); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestModeAStops: when releases stay without a cosigned checkpoint for more
 // than ten seconds, further ones stop, and go on when one covers them.
 func TestModeAStops(t *testing.T) {
@@ -178,6 +201,8 @@ func TestModeAStops(t *testing.T) {
 		released(t, "within the time", n.Release(second, responseOf(label("second"))), "")
 		time.Sleep(time.Millisecond)
 		released(t, "uncosigned for too long", n.Release(second, responseOf(label("second"))), exchange.CodeNoQuorum)
+		w.cosignAll(t, first.Index())
+		released(t, "a checkpoint that ends just before it", n.Release(second, responseOf(label("second"))), exchange.CodeNoQuorum)
 		w.cosignAll(t, first.Index()+1)
 		released(t, "the oldest is covered", n.Release(second, responseOf(label("second"))), "")
 		time.Sleep(2 * uncosignedRelease)

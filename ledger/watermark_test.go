@@ -153,6 +153,48 @@ func TestForgedFrameHalts(t *testing.T) {
 	}
 }
 
+// TestCertificateOfAnotherHalts: the authority puts one department's certificate
+// in another's place. What is signed with it counts for neither.
+func TestCertificateOfAnotherHalts(t *testing.T) {
+	t.Parallel()
+	inWorld(t, worldConfig{}, func(t *testing.T, w *world) {
+		n, thief := w.leader(), *w.realm.parties["gongan"]
+		w.write(exchange.Authority, factEntry(exchange.Authority, label("x"), FactChange{Type: FactCert, Key: "zhujian", Action: Set,
+			Replaces: n.version(FactCert, "zhujian"), Content: canon.MustMarshal(Certs{Sign: thief.cert})}))
+		w.settle()
+		thief.dept = "zhujian"
+		frame := thief.frameOf(t, w.last("zhujian"), withdrawConsent("zhujian"))
+		if err := n.CheckFrame(frame); exchange.KindOf(err) != exchange.Forged {
+			t.Errorf("the leader would propose it: %v", err)
+		}
+		w.commit(frame)
+		synctest.Wait()
+		for _, o := range w.nodes {
+			if !errors.Is(o.Halted(), ErrHalted) {
+				t.Errorf("%s believes it", o.dept)
+			}
+		}
+	})
+}
+
+// TestApplyOnce: a command that is delivered again at the same position changes
+// nothing.
+func TestApplyOnce(t *testing.T) {
+	t.Parallel()
+	l, p := paperLedger(t, newMemStorage()), paperRealm().parties[exchange.Authority]
+	cmd := batchOf(t, time.Unix(5, 0), p.frameOf(t, authorState{}, factEntry(p.dept, label("a"), FactChange{Type: FactBaseline,
+		Key: string(p.dept), Action: Set})))
+	later := batchOf(t, time.Unix(9, 0))
+	for range 2 {
+		if err := errors.Join(l.ApplyBatch(7, cmd), l.ApplyBatch(7, later), l.ApplyBatch(3, later)); err != nil {
+			t.Fatal(err)
+		}
+		if l.Size() != 1 || l.AppliedIndex() != 7 || l.state.time != 5000 {
+			t.Errorf("%d leaves, position %d, time %d", l.Size(), l.AppliedIndex(), l.state.time)
+		}
+	}
+}
+
 // TestBadBatchHalts: what an honest leader never proposes stops the node before
 // anything of it is applied.
 func TestBadBatchHalts(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -121,6 +122,9 @@ type cast struct {
 	base      time.Time
 	frames    [][]byte
 	record    material.Material // of the wife
+
+	mu    sync.Mutex
+	known map[string]identified
 }
 
 func must[T any](t testing.TB) func(T, error) T {
@@ -142,7 +146,7 @@ func (w *world) ok(err error) {
 
 func newCast(t testing.TB) *cast {
 	t.Helper()
-	c := &cast{engine: gm.Emmansun(), base: time.Date(2026, 11, 3, 9, 0, 0, 0, time.UTC), members: map[exchange.Dept]*member{}}
+	c := &cast{engine: gm.Emmansun(), base: time.Date(2026, 11, 3, 9, 0, 0, 0, time.UTC), members: map[exchange.Dept]*member{}, known: map[string]identified{}}
 	caKeys := must[*keyring.Keyring](t)(keyring.Generate(c.engine))
 	ca, _, err := cert.NewCA("test root", caKeys.TLSSigner(), c.base.Add(-time.Hour), 5*365*24*time.Hour)
 	if err != nil {
@@ -240,13 +244,31 @@ func (c *cast) frame(t testing.TB, m *member, changes []ledger.FactChange) []byt
 	return must[[]byte](t)(ledger.NewFrame(c.engine, m.keys, origin, m.dept, c.engine.Sum(m.sign), 1, gm.Digest{}, entries))
 }
 
+// identified is what checking a certificate came to. Nothing but the arguments
+// goes into it, so the worlds of a test share it.
+type identified struct {
+	dept string
+	key  gm.PublicKey
+	err  error
+}
+
 func (c *cast) identify(usage cert.Usage) Identify {
 	return func(der []byte, at time.Time) (string, gm.PublicKey, error) {
-		who, err := c.root.Verify(der, at)
-		if err == nil && who.Usage != usage {
-			err = errors.New("the certificate is for another use")
+		name := fmt.Sprint(usage, at.UnixMilli(), "\x00", string(der))
+		c.mu.Lock()
+		id, known := c.known[name]
+		c.mu.Unlock()
+		if !known {
+			who, err := c.root.Verify(der, at)
+			if err == nil && who.Usage != usage {
+				err = errors.New("the certificate is for another use")
+			}
+			id = identified{who.Dept, who.Key, err}
+			c.mu.Lock()
+			c.known[name] = id
+			c.mu.Unlock()
 		}
-		return who.Dept, who.Key, err
+		return id.dept, id.key, id.err
 	}
 }
 
