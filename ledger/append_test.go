@@ -175,6 +175,7 @@ func TestAppendDropsTheUnwanted(t *testing.T) {
 		w.setFate(func(exchange.Dept, []byte) fate {
 			if calls.Add(1) == 1 {
 				<-gate
+				return commits
 			}
 			return drops
 		})
@@ -192,7 +193,7 @@ func TestAppendDropsTheUnwanted(t *testing.T) {
 		send("stays", t.Context(), nil)
 		send("goes", ctx, ErrNotProposed)
 		close(gate)
-		time.Sleep(time.Second) // all three are tried and dropped, again and again
+		time.Sleep(time.Second) // the other two are in one frame that is dropped again and again
 		cancel()
 		synctest.Wait()
 		w.setFate(nil)

@@ -325,6 +325,32 @@ func TestSplitVerdict(t *testing.T) {
 	})
 }
 
+// TestFirstEngineAlone: the engine of the hot path refuses what the other
+// accepts. One member's crafted signature must not be able to stop a node.
+func TestFirstEngineAlone(t *testing.T) {
+	t.Parallel()
+	refuse := func(c *Config) {
+		if c.Self == "gongan" {
+			c.Engine = biased{gm.Emmansun(), func(msg []byte) bool { return !bytes.Contains(msg, []byte("renshe")) }}
+		}
+	}
+	inWorld(t, worldConfig{config: refuse, bare: true}, func(t *testing.T, w *world) {
+		for _, entries := range w.realm.founding() {
+			if entries[0].Author != "renshe" {
+				w.write(entries[0].Author, entries...)
+			}
+		}
+		w.write("renshe", ackEntry("renshe", label("a"), "minzheng"))
+		synctest.Wait()
+		for _, o := range w.nodes {
+			_, _, _, err := o.Await(t.Context(), "renshe", label("a"))
+			if o.Halted() != nil || (o.dept == "gongan") != (exchange.KindOf(err) == exchange.Integrity && err != nil) {
+				t.Errorf("%s: %v, %v", o.dept, err, o.Halted())
+			}
+		}
+	})
+}
+
 func TestCheckFrame(t *testing.T) {
 	t.Parallel()
 	inWorld(t, worldConfig{certs: time.Hour}, func(t *testing.T, w *world) {

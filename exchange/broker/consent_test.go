@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"xinqiao/exchange"
@@ -18,6 +19,7 @@ import (
 // pairFacts counts the cases and authorities on the ledger that are in force.
 func (w *world) pairFacts() (cases, authorities int) {
 	w.t.Helper()
+	w.delivered()
 	w.ok(w.sites[other].ledger.Read(w.t.Context(), func(v *ledger.View) error {
 		cases, authorities = len(v.Pair(ledger.FactCase, holder, asker)), len(v.Pair(ledger.FactAuthority, holder, asker))
 		return nil
@@ -100,6 +102,34 @@ func TestRegisterFaults(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRegisterBehind: a registration that is tried again while the replica has
+// not seen yet what the first try brought about appends the same, not the like.
+func TestRegisterBehind(t *testing.T) {
+	t.Parallel()
+	newCast(t).play(t, func(t *testing.T, w *world) {
+		w.hold(asker, true)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		b := w.sites[asker].broker
+		if _, err := b.Register(ctx, "counter", "c", w.form(5)); !exchange.Is(err, exchange.Undetermined) {
+			t.Fatalf("%v", err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := b.Register(t.Context(), "counter", "c", w.form(5))
+			done <- err
+		}()
+		synctest.Wait()
+		w.hold(asker, false)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if cases, authorities := w.pairFacts(); cases != 1 || authorities != 1 {
+			t.Errorf("%d cases and %d consents", cases, authorities)
+		}
+	})
 }
 
 // TestRegisterRefuses what must not come onto the ledger.
@@ -271,6 +301,7 @@ func TestNoPersonalData(t *testing.T) {
 		if !strings.Contains(w.logs.String(), "authority withdrawn") {
 			t.Error("the log was not captured")
 		}
+		w.delivered()
 		l := w.sites[other].ledger
 		for i := range l.Size() {
 			look(fmt.Sprintf("leaf %d", i), must[[]byte](t)(l.Leaf(i)))

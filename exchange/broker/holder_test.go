@@ -155,11 +155,20 @@ func TestDishonestHolder(t *testing.T) {
 			a.Epoch = "2026-01"
 			a.RequesterTag = w.members[asker].keys.Tag(a.Epoch, subjectKey(wife()))
 		}}, exchange.CodeBinding},
+		{"an entry with the tag in another epoch", lie{access: func(_ *world, a *ledger.Access) { a.Epoch = "2026-01" }}, exchange.CodeBinding},
 		{"an entry of another class", lie{access: func(_ *world, a *ledger.Access) { a.Class = "tax" }}, exchange.CodeBinding},
 		{"a denial that hides class and person", lie{refuse: true, access: func(_ *world, a *ledger.Access) { a.Class = unread }}, exchange.CodeBinding},
+		{"a denial as of something unread, with a tag", lie{refuse: true, access: func(_ *world, a *ledger.Access) { a.Class = unread },
+			body: func(b *ledger.Body) { *b = ledger.Body{Salt: b.Salt, Reasons: b.Reasons, Request: b.Request} }}, exchange.CodeBinding},
 		{"an entry with another size", lie{access: func(_ *world, a *ledger.Access) { a.Size = 3 }}, exchange.CodeBinding},
 		{"an entry on another consent", lie{access: func(w *world, a *ledger.Access) {
 			*a.Basis.At(ledger.SlotAuthority) = w.factRef(ledger.FactAuthority, w.consent(9))
+		}}, exchange.CodeBinding},
+		{"an entry on another case", lie{access: func(w *world, a *ledger.Access) {
+			b, r := w.sites[asker].broker, request{Holder: holder, Case: caseProof{Case: "ZJ-2026-0999"}}
+			w.ok(b.openCase(w.t.Context(), r.Case.Case, holder))
+			w.ok(b.attachCase(&r))
+			*a.Basis.At(ledger.SlotCase) = w.factRef(ledger.FactCase, r.Case.Key)
 		}}, exchange.CodeBinding},
 		{"an entry that answers with another response", lie{access: func(_ *world, a *ledger.Access) { a.Response[0] ^= 1 }}, exchange.CodeBinding},
 	} {

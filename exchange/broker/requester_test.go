@@ -132,6 +132,11 @@ func TestDishonestRequester(t *testing.T) {
 		}, "", "", exchange.DenyAuthScope},
 		{"no case", func(_ *world, r *request) { r.Case.Key = "" }, "", "", exchange.DenyCase},
 		{"a case that does not open its commitment", func(_ *world, r *request) { r.Case.Salt[0] ^= 1 }, "", "", exchange.DenyCase},
+		{"another department's case", func(w *world, r *request) {
+			b := w.sites[other].broker
+			w.ok(b.openCase(w.t.Context(), testCase, holder))
+			w.ok(b.attachCase(r))
+		}, "", "", exchange.DenyCase},
 		{"an invented operator", func(_ *world, r *request) { r.Operator.Operator = "op-9999" }, "", "", exchange.DenyOperator},
 		{"a role that the ticket does not give", func(_ *world, r *request) { r.Operator.Role = "reviewer" }, "", "", exchange.DenyOperator},
 		{"another department's operator", func(w *world, r *request) {

@@ -69,6 +69,32 @@ func TestWithdrawalRaces(t *testing.T) {
 	}
 }
 
+// TestWithdrawnBeforeRetry: an answer waits in the outbox for its entry, which
+// comes too late. Asking again is decided anew, and says which entry it corrects.
+func TestWithdrawnBeforeRetry(t *testing.T) {
+	t.Parallel()
+	newCast(t).play(t, func(t *testing.T, w *world) {
+		id := w.consent(5)
+		w.setFate(func(from exchange.Dept) fate {
+			if from == holder {
+				return refuse
+			}
+			return deliver
+		})
+		if _, err := w.askWith("k", question(id)); !exchange.Is(err, exchange.Unavailable) {
+			t.Fatal(err)
+		}
+		w.withdrawBy(asker, id)
+		w.setFate(nil)
+		w.sites[holder].restart()
+		got := must[exchange.Answer](t)(w.askWith("k", question(id)))
+		all := w.accesses(asker)
+		if got.Outcome != exchange.Refused || len(all) != 2 || all[0].result != ledger.Stale || all[1].Corrects != all[0].id {
+			t.Errorf("%v, the ledger holds %+v", got.Outcome, all)
+		}
+	})
+}
+
 // TestHeldUpAnswer: an answer that reaches the requester after the withdrawal is
 // not opened, and asking again is denied.
 func TestHeldUpAnswer(t *testing.T) {
@@ -237,6 +263,38 @@ func TestHostileCatalogue(t *testing.T) {
 	}
 }
 
+// TestSharedItem: an item that two departments list can be ruled about by the
+// fields of either, whichever comes first.
+func TestSharedItem(t *testing.T) {
+	t.Parallel()
+	newCast(t).play(t, func(t *testing.T, w *world) {
+		const item = "housing/property-record"
+		for dept, fields := range map[exchange.Dept][]exchange.CatalogueField{
+			other: {{Name: "area_sqm", Predicates: []string{"area_sqm<=60"}}},
+			asker: {{Name: "area_sqm", Sensitive: true, Predicates: []string{"area_sqm<=90"}}, {Name: "status"}},
+		} {
+			w.publish(dept, ledger.FactChange{Type: ledger.FactCatalogue, Key: string(dept), Action: ledger.Set,
+				Content: canon.MustMarshal([]exchange.CatalogueItem{{Item: item, Holder: dept, Fields: fields}})})
+		}
+		want := []exchange.CatalogueField{{Name: "area_sqm", Sensitive: true, Predicates: []string{"area_sqm<=60", "area_sqm<=90"}}, {Name: "status"}}
+		b := w.sites[holder].broker
+		for range 2 { // what is cached stays what it was
+			w.ok(w.sites[holder].ledger.Read(t.Context(), func(v *ledger.View) error {
+				words, err := b.vocabulary(v, holder)
+				for _, listed := range words.Items {
+					if listed.Item == item && !cmp.Equal(listed.Fields, want) {
+						t.Error(cmp.Diff(listed.Fields, want))
+					}
+				}
+				if len(words.Items) != 2 {
+					t.Errorf("%d items", len(words.Items))
+				}
+				return err
+			}))
+		}
+	})
+}
+
 // TestIdempotency: one key, one question, one entry, one answer.
 func TestIdempotency(t *testing.T) {
 	t.Parallel()
@@ -299,8 +357,13 @@ func TestExpiredKey(t *testing.T) {
 		if _, err := w.askWith("k", question(id)); !exchange.Is(err, exchange.Unavailable) {
 			t.Fatal(err)
 		}
-		w.ask = honest
-		w.advance(requestLife - clockSkew/2) // it would expire on its way
+		w.ask = func(ctx context.Context, from, to exchange.Dept, msg []byte) ([]byte, error) {
+			if r := must[request](t)(readOwn(msg)); w.now().Add(clockSkew).After(millis(r.Expires)) {
+				t.Error("a request is sent that would expire on its way")
+			}
+			return honest(ctx, from, to, msg)
+		}
+		w.advance(requestLife - clockSkew/2)
 		w.settled(id, "k")
 		w.advance(time.Hour)
 		w.settled(id, "k")
@@ -325,6 +388,7 @@ func TestAcknowledged(t *testing.T) {
 		w.ok(b.acknowledge(t.Context()))
 		w.ok(b.acknowledge(t.Context()))
 		got := map[exchange.Dept]int{}
+		w.delivered()
 		l := w.sites[other].ledger
 		for i := range l.Size() {
 			_, e, err := ledger.DecodeLeaf(must[[]byte](t)(l.Leaf(i)))

@@ -75,7 +75,15 @@ func found(t *testing.T) *network {
 	for _, s := range set.Sites {
 		n.sdk[s.Dept] = client.New(s.URL, pool, s.Token)
 	}
-	t.Cleanup(func() { n.stop(t, n.running()...); n.http.CloseIdleConnections() })
+	t.Cleanup(func() {
+		n.stop(t, n.running()...)
+		n.http.CloseIdleConnections()
+		for line := range bytes.Lines(n.logs.bytes()) {
+			if bytes.Contains(line, []byte(`"level":"ERROR"`)) || bytes.Contains(line, []byte("panic")) {
+				t.Errorf("a node logs %s", line)
+			}
+		}
+	})
 	return n
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"xinqiao/exchange/demo"
 	"xinqiao/exchange/node"
 	"xinqiao/ledger"
+	"xinqiao/ledger/store"
 )
 
 // TestShippedConfig loads the commented example that an administrator starts
@@ -130,7 +132,10 @@ func TestStartRefuses(t *testing.T) {
 		{"another's catalogue", func(c *node.Config) { c.Catalogue = in(demo.Minzheng, "catalogue.json") }, "run", nil},
 		{"token in clear", func(c *node.Config) { c.Systems[0].Token = "letmein" }, "web", nil},
 		{"a moment for ever", func(c *node.Config) { c.Systems[0].Expires = "never" }, "web", nil},
-		{"port in use", func(c *node.Config) { c.Listen.Web = listenOn(t) }, "web", nil},
+		{"web port in use", func(c *node.Config) { c.Listen.Web = listenOn(t) }, "web", syscall.EADDRINUSE},
+		{"peer port in use", func(c *node.Config) { c.Listen.Peer = listenOn(t) }, "channels", syscall.EADDRINUSE},
+		{"raft port in use", func(c *node.Config) { c.Listen.Raft = listenOn(t) }, "channels", syscall.EADDRINUSE},
+		{"data under a file", func(c *node.Config) { c.Data = filepath.Join(wrong, "data") }, "store", syscall.ENOTDIR},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := n.config(t, demo.Gongan)
@@ -149,6 +154,16 @@ func TestStartRefuses(t *testing.T) {
 	}
 	n.start(t, n.all()...) // set up rightly it starts, after all that
 	n.ready(t)
+	t.Run("twice", func(t *testing.T) {
+		cfg := n.config(t, demo.Gongan)
+		cfg.Listen = node.Listen{Raft: "127.0.0.1:0", Peer: "127.0.0.1:0", Web: "127.0.0.1:0"}
+		if _, err := node.Start(t.Context(), cfg, n.options(demo.Gongan)); !errors.Is(err, store.ErrLocked) {
+			t.Errorf("a second process on one data directory: %v", err)
+		}
+		if !n.nodes[demo.Gongan].Ready() {
+			t.Error("the first one has suffered")
+		}
+	})
 	n.stop(t, n.all()...)
 	for name, change := range map[string]func(*node.Config){
 		"another founding's data":    func(c *node.Config) { c.Data = n.config(t, demo.Gongan).Data },

@@ -18,6 +18,7 @@ import (
 
 	"xinqiao/exchange"
 	"xinqiao/exchange/demo"
+	"xinqiao/ledger/verify"
 )
 
 // TestLife takes one network through what changes it as a whole: its first
@@ -92,6 +93,9 @@ func (n *network) exchangeAll(t *testing.T) exchange.Answer {
 	rows, _, err := n.sdk[demo.Minzheng].Search(t.Context(), exchange.LedgerQuery{Subject: demo.Wife().ID})
 	if err != nil || len(rows) == 0 {
 		t.Errorf("search by subject: %d rows, %v", len(rows), err)
+	}
+	if seen := n.rows(t, demo.Gongan, func(r exchange.LedgerRow) bool { return r.Kind == "view" && r.Author == demo.Minzheng }); len(seen) == 0 {
+		t.Error("nobody can see that 民政 has looked for a person")
 	}
 	return answer
 }
@@ -215,8 +219,31 @@ func (n *network) restart(t *testing.T, answer exchange.Answer) {
 	if err != nil || cmp.Diff(answer, again) != "" {
 		t.Errorf("the answer after the restart: %v %s", err, cmp.Diff(answer, again))
 	}
+	n.proves(t, answer)
 	if row, err := n.sdk[demo.Minzheng].Row(t.Context(), answer.Receipt.Index); err != nil || !row.Open || row.Case != "ZJ-CANARY-1" {
 		t.Errorf("after the restart a party cannot read its own entry: open=%t, %v", row.Open, err)
+	}
+}
+
+// proves has the evidence of an answer checked without any node.
+func (n *network) proves(t *testing.T, answer exchange.Answer) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(n.Dir, "trust.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := verify.ParseTrust(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dept := range []exchange.Dept{demo.Zhujian, demo.Weijian} { // a party, and one that reads no body
+		file, err := n.sdk[dept].Evidence(t.Context(), answer.Receipt.Index)
+		if err != nil {
+			t.Fatalf("evidence from %s: %v", dept, err)
+		}
+		if _, err := verify.Run(file, trust); err != nil {
+			t.Errorf("evidence from %s: %v", dept, err)
+		}
 	}
 }
 
@@ -288,6 +315,6 @@ func (n *network) newRules(t *testing.T, answer exchange.Answer) {
 	}
 	eventually(t, "the requester's node has the new rules", func() bool {
 		a, err := n.sdk[demo.Zhujian].Answer(t.Context(), answer.ID)
-		return exchange.AsError(err).Code == exchange.DenyWithdrawn && err != nil && len(a.Fields) == 0
+		return exchange.Is(err, exchange.Denied) && len(a.Fields) == 0
 	})
 }
