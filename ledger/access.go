@@ -25,7 +25,7 @@ type Access struct {
 	Request      gm.Digest        `cbor:"6,keyasint"`  // salted commitment to the signed request
 	Response     gm.Digest        `cbor:"7,keyasint"`  // SM3 of the sealed response; zero when refused
 	Body         gm.Digest        `cbor:"8,keyasint"`  // salted commitment to the body
-	HolderTag    Tag              `cbor:"9,keyasint"`  //
+	HolderTag    Tag              `cbor:"9,keyasint"`  // another one for denials than for answers
 	RequesterTag Tag              `cbor:"10,keyasint"` // from the signed request
 	Size         uint8            `cbor:"11,keyasint"` // SizeBucket of the sealed response
 	Epoch        string           `cbor:"12,keyasint"` // of the tags, "2026-11"

@@ -348,13 +348,13 @@ func TestStateAgainstModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newMachine(t)
-		any := rapid.SampledFrom(append(depts(), exchange.Authority))
+		author := rapid.SampledFrom(append(depts(), exchange.Authority))
 		other := func(rt *rapid.T) *replica { return m.replicas[rapid.IntRange(1, 2).Draw(rt, "replica")] }
 		write := func(rt *rapid.T) {
-			author := any.Draw(rt, "author")
+			who := author.Draw(rt, "author")
 			var entries []Entry
 			for range rapid.IntRange(1, 4).Draw(rt, "entries") {
-				entries = append(entries, m.drawEntry(rt, author))
+				entries = append(entries, m.drawEntry(rt, who))
 			}
 			m.commit(rt, entries, rapid.IntRange(0, 9).Draw(rt, "follows") > 0)
 		}

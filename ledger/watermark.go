@@ -210,6 +210,11 @@ func (l *Ledger) waitFor(ctx context.Context, cond func() bool) error {
 	}
 }
 
+// AwaitVerified blocks until this node has verified size leaves or ctx ends.
+func (l *Ledger) AwaitVerified(ctx context.Context, size uint64) error {
+	return l.waitFor(ctx, func() bool { return l.verified >= size })
+}
+
 // Leaf returns the exact bytes of a leaf that was applied here.
 func (l *Ledger) Leaf(index uint64) ([]byte, error) {
 	l.mu.RLock()

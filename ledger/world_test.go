@@ -254,8 +254,8 @@ func withdrawConsent(author exchange.Dept) Entry {
 		Provider: "minzheng", Grantee: "zhujian"})
 }
 
-// witnesses lets nodes reach each other's Cosign and Accept. A nil answer means
-// that the member is dead.
+// witnesses lets nodes reach each other's Cosign and Accept; dead ones never answer,
+// and lie changes what a member answers.
 type witnesses struct {
 	world *world
 	lie   func(exchange.Dept, checkpoint.Cosignature) checkpoint.Cosignature

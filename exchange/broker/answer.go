@@ -41,6 +41,9 @@ func (b *Broker) Answer(ctx context.Context, from exchange.Dept, msg []byte) ([]
 	defer cancel()
 	digest := digestOf(b.cfg.Engine, msg)
 	q, refusal := b.authenticate(ctx, from, msg)
+	if refusal == nil {
+		b.catchUp(ctx, q.Seen)
+	}
 	key := outboxKey(from, q.ID, digest, refusal != nil)
 	defer b.locks.lock(string(key))()
 
@@ -80,6 +83,22 @@ func (b *Broker) Answer(ctx context.Context, from exchange.Dept, msg []byte) ([]
 	}
 	return nil, &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeStale, Op: "broker.Answer",
 		Msg: "what the decision rests on kept changing", Hint: "try again with the same key"}
+}
+
+// catchUpWithin bounds how long a holder waits for what a requester has seen.
+const catchUpWithin = 2 * time.Second
+
+// catchUp waits until this node has verified as much of the ledger as the
+// requester had when it asked: a consent that was registered a moment ago must
+// not be denied because this replica is a moment behind. Whoever claims to have
+// seen more than there is waits, for nothing; the decision is made by what is
+// here.
+func (b *Broker) catchUp(ctx context.Context, seen uint64) {
+	ctx, cancel := context.WithTimeout(ctx, catchUpWithin)
+	defer cancel()
+	if err := b.cfg.Ledger.AwaitVerified(ctx, seen); err != nil {
+		b.cfg.Log.Debug("a requester has seen more of the ledger than this node", "err", err)
+	}
 }
 
 // authenticate checks that the request is from's, meant for this department,
@@ -233,6 +252,16 @@ type draft struct {
 	reasons   []exchange.Reason
 }
 
+// tagEpoch separates the tags of denials from those of answers. Anyone may ask
+// about anyone and be denied; the tag that the denial's entry shows must not
+// tell which answers were about the same person.
+func tagEpoch(epoch string, o exchange.Outcome) string {
+	if o == exchange.Refused {
+		return epoch + " denied"
+	}
+	return epoch
+}
+
 // unread is the class of an entry about a message that could not be read.
 const unread = "unknown"
 
@@ -308,7 +337,7 @@ func (b *Broker) prepare(d draft) (prepared, error) {
 	var detail ledger.Body
 	if d.readable() {
 		access.Class, access.RequesterTag, access.Epoch = d.q.Item.Class(), d.q.Tag, d.q.Epoch
-		access.HolderTag = b.cfg.Keys.Tag(access.Epoch, subjectKey(d.q.Subject))
+		access.HolderTag = b.cfg.Keys.Tag(tagEpoch(access.Epoch, d.outcome), subjectKey(d.q.Subject))
 		detail = d.q.detail()
 	}
 	detail.Salt, detail.Rule, detail.Reasons, detail.Request = nonce(), d.rule, d.reasons, d.msg

@@ -114,7 +114,7 @@ func (b *Broker) newRequest(ctx context.Context, q exchange.Question, question g
 	r := request{Suite: gm.Suite, Origin: b.cfg.Ledger.Origin(), ID: id, Nonce: nonce(), Requester: b.cfg.Self, Holder: q.Holder,
 		RequesterCert: b.cfg.Cert, HolderCert: b.cfg.Engine.Sum(holder.certs.Sign), Item: q.Item, Subject: q.Subject, Views: q.Views,
 		Purpose: q.Purpose, Matter: q.Matter, Case: caseProof{Case: q.Case}, Operator: operatorProof{Operator: q.Operator},
-		Epoch: ledger.Epoch(now), Issued: now.UnixMilli(), Expires: now.Add(requestLife).UnixMilli()}
+		Epoch: ledger.Epoch(now), Issued: now.UnixMilli(), Expires: now.Add(requestLife).UnixMilli(), Seen: b.cfg.Ledger.Stats().Verified}
 	r.Tag = b.cfg.Keys.Tag(r.Epoch, subjectKey(q.Subject))
 	for _, t := range b.cfg.Roster {
 		if t.Operator == q.Operator {

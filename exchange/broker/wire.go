@@ -41,6 +41,7 @@ type request struct {
 	Epoch         string           `cbor:"18,keyasint"`
 	Issued        int64            `cbor:"19,keyasint"` // Unix ms
 	Expires       int64            `cbor:"20,keyasint"`
+	Seen          uint64           `cbor:"21,keyasint,omitempty"` // leaves that the requester has verified: the holder catches up before it decides
 }
 
 // timely reports whether the request is of now. It compares before it
