@@ -100,7 +100,8 @@ func (f *founder) path(parts ...string) string {
 }
 
 // newKeys makes a keyring with a random passphrase beside it: demo keys guard
-// nothing. A real node's passphrase comes from its administrator.
+// nothing. A real node's passphrase comes from its administrator. The passphrase
+// has 130 random bits, so stretching it costs time and gains nothing.
 func (f *founder) newKeys(dir string) (*keyring.Keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -109,7 +110,7 @@ func (f *founder) newKeys(dir string) (*keyring.Keyring, error) {
 	if err := os.WriteFile(filepath.Join(dir, "passphrase"), passphrase, 0o600); err != nil {
 		return nil, err
 	}
-	return keyring.Create(filepath.Join(dir, "keys.xq"), passphrase, f.engine)
+	return keyring.CreateWithCost(filepath.Join(dir, "keys.xq"), passphrase, f.engine, keyring.Cost{Time: 1, MemoryKiB: 1 << 10, Threads: 1})
 }
 
 func (f *founder) makeCA() error {

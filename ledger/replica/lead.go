@@ -68,11 +68,12 @@ func (r *Replica) lead(ctx context.Context) {
 	r.mu.Unlock()
 	r.cfg.Log.Info("this node leads")
 	for {
+		for ctx.Err() == nil && r.reconcile() {
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			r.reconcile()
 		}
 	}
 }
@@ -149,8 +150,9 @@ func unsigned(conf []Peer, members []Peer) []exchange.Dept {
 	return list
 }
 
-// reconcile makes at most one change and waits for it.
-func (r *Replica) reconcile() {
+// reconcile makes at most one change, waits for it, and reports whether it was
+// made: then there may be another.
+func (r *Replica) reconcile() bool {
 	conf, index := r.configuration()
 	members := r.cfg.Members()
 	if bad := unsigned(conf, members); len(bad) > 0 {
@@ -161,7 +163,7 @@ func (r *Replica) reconcile() {
 	var f raft.Future
 	switch {
 	case c.what == "":
-		return
+		return false
 	case c.what == "remove" && c.peer.Dept == r.cfg.Self:
 		f = r.raft.LeadershipTransfer() // the next leader removes this node
 	case c.what == "remove":
@@ -173,9 +175,10 @@ func (r *Replica) reconcile() {
 	}
 	if err := r.await(f); err != nil {
 		r.cfg.Log.Warn("raft configuration not changed", "change", c.what, "dept", string(c.peer.Dept), "err", err)
-		return
+		return false
 	}
 	r.cfg.Log.Info("raft configuration changed", "change", c.what, "dept", string(c.peer.Dept))
+	return true
 }
 
 // configuration returns raft's latest configuration and its position in the log.
