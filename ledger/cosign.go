@@ -115,7 +115,7 @@ func (l *Ledger) mayCosign(size uint64, root gm.Digest, lastSize uint64, lastRoo
 		return err
 	}
 	if own != root {
-		l.stats.SplitViews++
+		l.stats.RefusedHeads++ // anyone may ask: it accuses the asker, and is no fork yet
 		return &exchange.Error{Kind: exchange.Integrity, Code: exchange.CodeLedgerBroken, Op: "ledger.Cosign",
 			Msg: fmt.Sprintf("this node has another root at size %d", size), Hint: "compare the two nodes' ledgers: one of them lies or rots"}
 	}

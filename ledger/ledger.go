@@ -85,7 +85,8 @@ type Stats struct {
 	VerifyFailures   uint64
 	EngineMismatches uint64
 	Conflicts        uint64
-	SplitViews       uint64
+	SplitViews       uint64 // cosigned heads that contradict this tree: a fork
+	RefusedHeads     uint64 // heads that someone wanted cosigned and that contradict this tree
 	Halted           bool
 }
 

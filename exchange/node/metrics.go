@@ -151,7 +151,8 @@ func ledgerFigures(gauge addGauge, counter addCounter) {
 	})
 	gauge("ledger_halted", "1 when this node's ledger has halted: it releases and cosigns nothing.", func(r reading) float64 { return flag(r.ledger.Halted) })
 	counter("ledger_verification_failures_total", "Frames whose signature or certificate did not hold.", func(r reading) float64 { return float64(r.ledger.VerifyFailures) })
-	counter("ledger_split_views_total", "Tree heads seen that contradict this node's own.", func(r reading) float64 { return float64(r.ledger.SplitViews) })
+	counter("ledger_split_views_total", "Tree heads with a quorum of cosignatures that contradict this node's own: a fork.", func(r reading) float64 { return float64(r.ledger.SplitViews) })
+	counter("ledger_refused_heads_total", "Tree heads that this node was asked to cosign and that contradict its own.", func(r reading) float64 { return float64(r.ledger.RefusedHeads) })
 	counter("ledger_conflicts_total", "Entry ids used again for other content.", func(r reading) float64 { return float64(r.ledger.Conflicts) })
 	counter("crypto_engine_mismatch_total", "Signatures on which the two engines disagreed.", func(r reading) float64 { return float64(r.ledger.EngineMismatches) })
 }

@@ -123,11 +123,17 @@ func (n *Node) served(name string, err error) {
 // may open the socket administers the node.
 const AdminSocket = "admin.sock"
 
+// maxSocketPath is what the kernel takes as a socket's path, unix(7).
+const maxSocketPath = 107
+
 // openAdmin opens the local socket. It issues one-time login codes for officers.
 func (n *Node) openAdmin() error {
 	path := filepath.Join(n.cfg.Data, AdminSocket)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
+	}
+	if len(path) > maxSocketPath {
+		return fmt.Errorf("admin socket: the path of the data directory is too long by %d bytes: choose a shorter one", len(path)-maxSocketPath)
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
