@@ -164,7 +164,7 @@ func (b *Broker) readGrant(v *ledger.View, q request, r *reading) error {
 		if err != nil {
 			return err
 		}
-		if g.Class == q.Item.Class() {
+		if g.Class == q.Item.Class() && ledger.ID(g.ID).String() == f.Key && g.NotBefore == f.NotBefore && g.NotAfter == f.NotAfter {
 			found, grant = f, g
 		}
 	}

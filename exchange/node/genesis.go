@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -47,7 +48,9 @@ func ReadGenesis(path string) (Genesis, error) {
 		return Genesis{}, fmt.Errorf("read the genesis: %w", err)
 	}
 	var g Genesis
-	if err := json.Unmarshal(raw, &g); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&g); err != nil {
 		return Genesis{}, fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
 	_, err = g.open(time.Now())
