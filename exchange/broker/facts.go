@@ -106,7 +106,7 @@ func (b *Broker) readRules(v *ledger.View, q request, r *reading) error {
 // or it could have others' rules refused: a catalogue that does not read is left
 // out, and an item that several list has the fields of all.
 func (b *Broker) vocabulary(v *ledger.View, holder exchange.Dept) (rule.Vocabulary, error) {
-	var words rule.Vocabulary
+	words := rule.Vocabulary{Published: true}
 	for _, f := range v.All(ledger.FactMember) {
 		m, err := ledger.DecodeMember(f.Content)
 		if err != nil {

@@ -244,12 +244,14 @@ func TestHostileCatalogue(t *testing.T) {
 		"the holder's item without fields": canon.MustMarshal([]exchange.CatalogueItem{bare}),
 		"in the holder's name":             canon.MustMarshal([]exchange.CatalogueItem{stolen}),
 		"malformed item":                   canon.MustMarshal([]exchange.CatalogueItem{{Item: "", Holder: other}}),
+		"emptied":                          canon.MustMarshal([]exchange.CatalogueItem{}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c.play(t, func(t *testing.T, w *world) {
 				id := w.consent(5)
 				w.publish(other, ledger.FactChange{Type: ledger.FactCatalogue, Key: string(other), Action: ledger.Set, Content: content})
+				w.sites[holder].restart() // nothing is parsed yet
 				if got := must[exchange.Answer](t)(w.askWith("k", question(id))); got.Outcome != exchange.Allowed {
 					t.Errorf("%v because of %v", got.Outcome, got.Reasons)
 				}

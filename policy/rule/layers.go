@@ -75,8 +75,8 @@ func prohibition(n node, v Vocabulary) policy.Prohibition {
 		Purposes: words[exchange.Purpose](o["purposes"], "purpose", codes(v.Purposes)),
 		Fields:   knownFields(o["fields"], v),
 	}
-	set(&p.Item, o["item"], "item", itemNames(v))
-	if p.Class != "" && !v.hasClass(p.Class) {
+	v.setItem(&p.Item, o["item"])
+	if p.Class != "" && !v.Published && !v.hasClass(p.Class) {
 		o["class"].fail("no item is of class %q", p.Class)
 	}
 	mode, err := exchange.ParseMode(o["above"].text())
@@ -91,7 +91,7 @@ func knownFields(n node, v Vocabulary) []exchange.Field {
 	var out []exchange.Field
 	for _, e := range n.list() {
 		f := exchange.Field(e.text())
-		if f != "" && !v.hasField(f) {
+		if f != "" && !v.Published && !v.hasField(f) {
 			e.fail("no item has a field %q", f)
 		}
 		out = append(out, f)
@@ -143,7 +143,7 @@ func restriction(n node, v Vocabulary) policy.Restriction {
 		Purposes: words[exchange.Purpose](o["purposes"], "purpose", codes(v.Purposes)),
 		Never:    knownFields(o["never"], v),
 	}
-	set(&r.Item, o["item"], "item", itemNames(v))
+	v.setItem(&r.Item, o["item"])
 	if len(r.Roles)+len(r.Purposes)+len(r.Never) == 0 && o["hours"].at == nil {
 		n.fail("it restricts nothing: want roles, purposes, never or hours")
 	}

@@ -15,6 +15,25 @@ type Vocabulary struct {
 	Purposes []policy.Term
 	Roles    []policy.Term
 	Items    []exchange.CatalogueItem
+	// Published says that the text stands on the ledger, where its author has
+	// checked it: items and fields that a catalogue has dropped since are
+	// accepted, and examples about them are not played. Otherwise a department
+	// could stop everybody's decisions by emptying its own catalogue.
+	Published bool
+}
+
+// setItem reads the name of an item.
+func (v *Vocabulary) setItem(to *exchange.Item, n node) {
+	if n.at == nil {
+		return
+	}
+	if !v.Published {
+		*to = word[exchange.Item](n, "item", itemNames(*v))
+		return
+	}
+	if *to = exchange.Item(n.text()); !to.Valid() {
+		n.fail("%q is not the name of an item", n.text())
+	}
 }
 
 // WithBaseline returns v with the code lists of the baseline in place of its own.
