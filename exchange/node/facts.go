@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"xinqiao/crypto/canon"
@@ -192,19 +191,29 @@ func (n *Node) publish(ctx context.Context, own []ownFact) error {
 	return err
 }
 
+// appendFact has one change recorded. While the outcome is open it appends the
+// same entry again: another would be recorded beside the first.
 func (n *Node) appendFact(ctx context.Context, c *ledger.FactChange) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
 	id, err := ledger.NewID()
 	if err != nil {
 		return err
 	}
-	placed, err := n.ledger.Append(ctx, ledger.Entry{Suite: gm.Suite, Kind: ledger.KindFact, ID: id, Author: n.cfg.Department,
-		Origin: n.clock().UnixMilli(), Fact: c})
-	if err == nil && placed.Result != ledger.Committed {
-		err = fmt.Errorf("%s: %s by %s", strings.ToLower(c.Type.String()), placed.Result, placed.Slot)
+	e := ledger.Entry{Suite: gm.Suite, Kind: ledger.KindFact, ID: id, Author: n.cfg.Department, Origin: n.clock().UnixMilli(), Fact: c}
+	for ctx.Err() == nil {
+		within, cancel := context.WithTimeout(ctx, 5*time.Second)
+		placed, err := n.ledger.Append(within, e)
+		cancel()
+		switch {
+		case errors.Is(err, ledger.ErrNotProposed), errors.Is(err, ledger.ErrUndetermined), errors.Is(err, ledger.ErrBusy):
+			n.log.Debug("own fact waits", "type", c.Type.String(), "err", err)
+			sleep(ctx, 200*time.Millisecond)
+			continue
+		case err == nil && placed.Result != ledger.Committed:
+			err = fmt.Errorf("%s: %s by %s", c.Type, placed.Result, placed.Slot)
+		}
+		return err
 	}
-	return err
+	return ctx.Err()
 }
 
 func sleep(ctx context.Context, d time.Duration) {
