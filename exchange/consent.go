@@ -71,34 +71,34 @@ type LedgerQuery struct {
 // LedgerRow is one ledger entry as a person may see it. The second half is
 // filled only when this node is a party and holds the body.
 type LedgerRow struct {
-	Index     uint64
-	Entry     string
-	Kind      string
-	Result    string // committed | stale | refused
-	Time      time.Time
-	Author    Dept
-	Holder    Dept
-	Requester Dept
-	Class     string
-	Outcome   Outcome
-	Leaf      string // SM3 leaf hash, hexadecimal
-	Cosigned  bool   // covered by a checkpoint with a quorum of cosignatures
+	Index     uint64    `json:"index"`
+	Entry     string    `json:"entry"`
+	Kind      string    `json:"kind"`
+	Result    string    `json:"result"` // committed | stale | refused
+	Time      time.Time `json:"time"`
+	Author    Dept      `json:"author"`
+	Holder    Dept      `json:"holder,omitempty"`
+	Requester Dept      `json:"requester,omitempty"`
+	Class     string    `json:"class,omitempty"`
+	Outcome   Outcome   `json:"outcome,omitzero"`
+	Leaf      string    `json:"leaf"`     // SM3 leaf hash, hexadecimal
+	Cosigned  bool      `json:"cosigned"` // covered by a checkpoint with a quorum of cosignatures
 
-	Open     bool
-	Item     Item
-	Views    []View
-	Purpose  Purpose
-	Case     Case
-	Operator Operator
-	Reasons  []Reason
+	Open     bool     `json:"open"`
+	Item     Item     `json:"item,omitempty"`
+	Views    []View   `json:"views,omitempty"`
+	Purpose  Purpose  `json:"purpose,omitempty"`
+	Case     Case     `json:"case,omitempty"`
+	Operator Operator `json:"operator,omitempty"`
+	Reasons  []Reason `json:"reasons,omitempty"`
 }
 
 // LedgerProof lets anyone check that an entry stands in the ledger.
 type LedgerProof struct {
-	Index      uint64
-	Leaf       []byte   // the exact bytes
-	Frame      []byte   // the author's signed frame record
-	Size       uint64   // of the tree that Path leads to
-	Path       [][]byte // RFC 9162 inclusion proof
-	Checkpoint string   // the note with cosignatures whose size is Size
+	Index      uint64   `json:"index"`
+	Leaf       []byte   `json:"leaf"`       // the exact bytes
+	Frame      []byte   `json:"frame"`      // the author's signed frame record
+	Size       uint64   `json:"size"`       // of the tree that Path leads to
+	Path       [][]byte `json:"path"`       // RFC 9162 inclusion proof
+	Checkpoint string   `json:"checkpoint"` // the note with cosignatures whose size is Size
 }

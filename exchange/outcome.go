@@ -33,3 +33,20 @@ func ParseOutcome(s string) (Outcome, error) {
 	}
 	return Undecided, fmt.Errorf("unknown outcome %q: want allowed, no_record or denied", s)
 }
+
+// MarshalText writes the outcome's name; on the wire between nodes it is a number.
+func (o Outcome) MarshalText() ([]byte, error) {
+	if int(o) >= len(outcomeNames) {
+		return nil, fmt.Errorf("unknown outcome %d", uint8(o))
+	}
+	return []byte(outcomeNames[o]), nil
+}
+
+// UnmarshalText reads the name of an outcome that has ended an exchange.
+func (o *Outcome) UnmarshalText(b []byte) error {
+	v, err := ParseOutcome(string(b))
+	if err == nil {
+		*o = v
+	}
+	return err
+}

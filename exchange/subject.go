@@ -66,7 +66,9 @@ func (s Subject) Check(p Population) *Error {
 	case !ok:
 		return bad("the subject's identifier is malformed")
 	case right && p == Synthetic:
-		return bad("this exchange holds synthetic people only, and the identifier could be a real one")
+		err := bad("this exchange holds synthetic people only, and the identifier could be a real one")
+		err.Hint = "use a synthetic identifier, whose check character is wrong: exchange/demo/PEOPLE.md lists some"
+		return err
 	case !right && p != Synthetic:
 		return bad("the subject's identifier has a wrong check character")
 	}

@@ -15,7 +15,7 @@ func explainEN(code exchange.Code) explanation {
 	case exchange.DenyBasis:
 		return explanation{"The rule does not accept this kind of legal basis.", "Personal Information Protection Law Art. 13", "Use a basis that the rule lists, for example the person's consent."}
 	case exchange.DenyNoAuthority:
-		return explanation{"There is no authority record in force for this person and case.", "Personal Information Protection Law Art. 13", "Obtain the person's consent or register the statutory duty, then ask again."}
+		return explanation{"The request names no authority record in force for this person and case.", "Personal Information Protection Law Art. 13", "If there is a consent, name its id in the request; if not, obtain it or register the statutory duty. Then ask again."}
 	case exchange.DenyWithdrawn:
 		return explanation{"The authority was withdrawn.", "Personal Information Protection Law Art. 15", "Stop using it. If the data are still needed, explain why and obtain a new consent."}
 	case exchange.DenyAuthExpired:

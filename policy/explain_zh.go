@@ -15,7 +15,7 @@ func explainZH(code exchange.Code) explanation {
 	case exchange.DenyBasis:
 		return explanation{"规则不接受这种合法性基础。", "个人信息保护法 第十三条", "改用规则列明的基础，例如请当事人作出同意。"}
 	case exchange.DenyNoAuthority:
-		return explanation{"没有适用于该当事人和该办件的有效授权记录。", "个人信息保护法 第十三条", "请当事人作出同意，或登记法定职责依据，再重新查询。"}
+		return explanation{"请求没有指明适用于该当事人和该办件的有效授权记录。", "个人信息保护法 第十三条", "已有同意的，请在请求中写明授权记录编号；没有的，请当事人作出同意，或登记法定职责依据，再重新查询。"}
 	case exchange.DenyWithdrawn:
 		return explanation{"授权已被撤回。", "个人信息保护法 第十五条", "停止使用；确有需要的，向当事人重新说明并取得新的同意。"}
 	case exchange.DenyAuthExpired:

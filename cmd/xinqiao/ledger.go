@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -53,6 +54,10 @@ func (f *nodeFlags) client(cmd *cobra.Command) (*client.Client, error) {
 	return client.New(f.url, pool, strings.TrimSpace(string(token))), nil
 }
 
+// answerWithin bounds how long a person waits for a node that does not answer;
+// until then the call is tried again.
+const answerWithin = 15 * time.Second
+
 // newLedgerCommand returns `xinqiao ledger`: the access ledger for people.
 func newLedgerCommand() *cobra.Command {
 	f := &nodeFlags{}
@@ -92,7 +97,9 @@ it stands in no command line or shell history; the search itself is recorded.`,
 			if err != nil {
 				return err
 			}
-			rows, next, err := c.Search(cmd.Context(), q)
+			ctx, cancel := context.WithTimeout(cmd.Context(), answerWithin)
+			defer cancel()
+			rows, next, err := c.Search(ctx, q)
 			if err != nil {
 				return err
 			}
@@ -160,7 +167,7 @@ func printRows(w io.Writer, rows []exchange.LedgerRow) {
 		if r.Outcome != exchange.Undecided {
 			outcome = r.Outcome.String()
 		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%v\n", r.Index, r.Time.Local().Format(time.DateTime), r.Kind, r.Result,
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%v\n", r.Index, r.Time.Local().Format("2006-01-02 15:04:05 -0700"), r.Kind, r.Result,
 			orDash(string(r.Holder)), orDash(string(r.Requester)), orDash(what), orDash(outcome), orDash(string(r.Operator)), r.Cosigned)
 	}
 	_ = t.Flush() // to a buffer or a terminal; a broken pipe ends the process by itself
@@ -194,11 +201,13 @@ func newLedgerShow(f *nodeFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			row, err := c.Row(cmd.Context(), at)
+			ctx, cancel := context.WithTimeout(cmd.Context(), answerWithin)
+			defer cancel()
+			row, err := c.Row(ctx, at)
 			if err != nil {
 				return err
 			}
-			proof, err := c.Proof(cmd.Context(), at)
+			proof, err := c.Proof(ctx, at)
 			if err != nil {
 				return err
 			}
@@ -263,7 +272,9 @@ func newLedgerExport(f *nodeFlags) *cobra.Command {
 			for i, e := range entries {
 				indices[i] = uint64(e)
 			}
-			file, err := c.Evidence(cmd.Context(), indices...)
+			ctx, cancel := context.WithTimeout(cmd.Context(), answerWithin)
+			defer cancel()
+			file, err := c.Evidence(ctx, indices...)
 			if err != nil {
 				return err
 			}

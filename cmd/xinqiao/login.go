@@ -34,7 +34,7 @@ func newLoginCommand() *cobra.Command {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), link)
-			fmt.Fprintln(cmd.ErrOrStderr(), "The link works once, within 10 minutes.")
+			fmt.Fprintln(cmd.ErrOrStderr(), "The link works once, within 10 minutes. Earlier links of this officer stop working.")
 			return nil
 		},
 	}

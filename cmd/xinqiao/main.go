@@ -3,16 +3,19 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"xinqiao/exchange"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:]))
 }
@@ -24,6 +27,9 @@ func run(ctx context.Context, args []string) int {
 	err := root.ExecuteContext(ctx)
 	if err != nil {
 		fmt.Fprintf(root.ErrOrStderr(), "xinqiao: %v\n", err)
+		if e := (*exchange.Error)(nil); errors.As(err, &e) && e.Hint != "" {
+			fmt.Fprintln(root.ErrOrStderr(), e.Hint)
+		}
 	}
 	return exitCode(err)
 }

@@ -35,16 +35,17 @@ type Options struct {
 // story is one run: every line it prints is taken from what the nodes answered.
 type story struct {
 	Options
-	start   time.Time
-	cluster *Cluster
-	engine  gm.Engine
-	keys    map[string]gm.PublicKey // of the members, from trust.json's certificates
-	allowed exchange.Answer
-	denied  exchange.Answer
-	consent exchange.AuthorityInfo
-	before  map[string]string // metrics before the kill
-	after   map[string]string
-	killed  exchange.Dept
+	start     time.Time
+	cluster   *Cluster
+	engine    gm.Engine
+	keys      map[string]gm.PublicKey // of the members, from trust.json's certificates
+	allowed   exchange.Answer
+	denied    exchange.Answer
+	deniedFor string
+	consent   exchange.AuthorityInfo
+	before    map[string]string // metrics before the kill
+	after     map[string]string
+	killed    exchange.Dept
 }
 
 // Run plays the demo. It returns an error as soon as anything is not as it
@@ -74,6 +75,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		within, cancel := context.WithTimeout(ctx, 60*time.Second)
 		err := scene(within)
 		cancel()
+		if ctx.Err() != nil {
+			return errors.New("stopped before the story had ended")
+		}
 		if err != nil {
 			return fmt.Errorf("after %.1f s: %w", time.Since(s.start).Seconds(), err)
 		}
@@ -125,7 +129,7 @@ func (s *story) nodesUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.say("%d 个节点已就绪(3 个投票, 3 个副本), 每个都是独立进程; 主节点 = %s, 任期 %s",
+	s.say("%d 个节点已就绪(3 个投票节点, 3 个副本节点), 每个都是独立进程; 主节点 = %s, 任期 %s",
 		"%d nodes ready (3 vote, 3 replicate), a process each; leader = %s, term %s", len(all), leader, term)
 	items, err := s.cluster.Client(Zhujian).Catalogue(ctx, "")
 	if err != nil {
@@ -159,7 +163,7 @@ func (s *story) giveConsent(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.say("住建 登记同意书: 案件 %s, 向民政查询婚姻登记 2 个字段 → 账本 #%d", "housing registers a consent: case %s, two fields of the marriage record at civil affairs → ledger #%d",
+	s.say("住建 登记同意书: 案件 %s, 向民政查询婚姻登记 2 个字段 → 台账 #%d", "housing registers a consent: case %s, two fields of the marriage record at civil affairs → ledger #%d",
 		StoryCase, s.consent.Receipt.Index)
 	return nil
 }
@@ -180,7 +184,7 @@ func (s *story) allow(ctx context.Context) (err error) {
 	for _, f := range s.allowed.Fields {
 		shown = append(shown, string(f.View.Field)+"="+f.Value)
 	}
-	s.say("住建 → 民政 婚姻登记  允许  11 个字段给出 2 个: %s  回执 #%d ✓ 已在本地验证(%d 个部门会签)",
+	s.say("住建 → 民政 婚姻登记  准予  11 个字段给出 2 个: %s  回执 #%d ✓ 已在本地验证(%d 个部门会签)",
 		"housing → civil affairs, marriage record  ALLOW  2 of 11 fields: %s  receipt #%d ✓ verified locally (%d departments cosigned)",
 		strings.Join(shown, ", "), s.allowed.Receipt.Index, cosigners)
 	return nil
@@ -203,10 +207,20 @@ func (s *story) deny(ctx context.Context) (err error) {
 	if code == "" {
 		return fmt.Errorf("a question without consent was denied for %v", s.denied.Reasons)
 	}
+	s.deniedFor = codesOf(s.denied.Reasons)
 	_, _, remedy := policy.Explain(code, s.policyLang())
-	s.say("住建 → 民政 无同意书     拒绝  %s  账本 #%d  办法: %s", "housing → civil affairs, no consent  DENY  %s  ledger #%d  remedy: %s",
-		code, s.denied.Receipt.Index, remedy)
+	s.say("住建 → 民政 无同意书     拒绝  %s  台账 #%d  办法: %s", "housing → civil affairs, no consent  DENY  %s  ledger #%d  remedy: %s",
+		s.deniedFor, s.denied.Receipt.Index, remedy)
 	return nil
+}
+
+// codesOf lists the codes of all reasons.
+func codesOf(reasons []exchange.Reason) string {
+	var codes []string
+	for _, r := range reasons {
+		codes = append(codes, string(r.Code))
+	}
+	return strings.Join(codes, " ")
 }
 
 func (s *story) policyLang() string {
@@ -230,7 +244,7 @@ func (s *story) withdraw(ctx context.Context) error {
 	if again.Outcome != exchange.Refused || again.Receipt.Index <= info.Receipt.Index {
 		return fmt.Errorf("after the withdrawal at #%d: outcome %s at #%d", info.Receipt.Index, again.Outcome, again.Receipt.Index)
 	}
-	s.say("民政窗口 撤回同意 → 账本 #%d; 住建 再问 → 拒绝 %s, 账本 #%d", "consent withdrawn at civil affairs → ledger #%d; housing asks again → DENY %s, ledger #%d",
+	s.say("民政窗口 撤回同意 → 台账 #%d; 住建 再问 → 拒绝 %s, 台账 #%d", "consent withdrawn at civil affairs → ledger #%d; housing asks again → DENY %s, ledger #%d",
 		info.Receipt.Index, again.Reasons[0].Code, again.Receipt.Index)
 	return nil
 }
@@ -283,7 +297,7 @@ func (s *story) prove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.say("$ xqverify %s --trust %s", "$ xqverify %s --trust %s", path, trust)
+	s.say("$ %s %s --trust %s", "$ %s %s --trust %s", s.verifier(), path, trust)
 	fmt.Fprint(s.Out, indent(text))
 	if code != 0 {
 		return fmt.Errorf("xqverify exits with %d on the evidence", code)
@@ -298,7 +312,7 @@ func (s *story) prove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.say("$ xqverify %s   # 改动了一个字节 → 退出码 %d", "$ xqverify %s   # one byte changed → exit %d", badPath, code)
+	s.say("$ %s %s --trust %s   # 改动了一个字节 → 退出码 %d", "$ %s %s --trust %s   # one byte changed → exit %d", s.verifier(), badPath, trust, code)
 	fmt.Fprint(s.Out, indent(text))
 	if code != 3 {
 		return fmt.Errorf("xqverify exits with %d on tampered evidence, want 3", code)
@@ -306,12 +320,23 @@ func (s *story) prove(ctx context.Context) error {
 	return nil
 }
 
+// goRun is how to run the verifier where it was not built.
+const goRun = "go run ./cmd/xqverify"
+
+// verifier is what a reader types to verify: the program beside this one.
+func (s *story) verifier() string {
+	exe := filepath.Join(filepath.Dir(s.Exe), "xqverify")
+	if _, err := os.Stat(exe); err != nil {
+		return goRun
+	}
+	return exe
+}
+
 // xqverify runs the verifier that lies beside the xinqiao binary. Where there
 // is none (go run builds one binary at a time) it checks in this process, with
 // the same code.
 func (s *story) xqverify(ctx context.Context, file, trust string) (text string, code int, err error) {
-	exe := filepath.Join(filepath.Dir(s.Exe), "xqverify")
-	if _, err := os.Stat(exe); err == nil {
+	if exe := s.verifier(); exe != goRun {
 		out, err := exec.CommandContext(ctx, exe, file, "--trust", trust, "--lang", s.Lang).CombinedOutput()
 		exit := (*exec.ExitError)(nil)
 		if errors.As(err, &exit) {

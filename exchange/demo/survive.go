@@ -2,15 +2,17 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"xinqiao/crypto/gm"
 	"xinqiao/exchange"
+	"xinqiao/exchange/api"
 	"xinqiao/ledger/checkpoint"
 )
 
@@ -236,7 +238,7 @@ func (s *story) stayUp(ctx context.Context) error {
 	if err := s.cluster.WaitReady(ready, s.killed); err != nil {
 		return err
 	}
-	s.say("%s 已重启并追平账本", "%s is back and has caught up", s.killed)
+	s.say("%s 已重启并追平台账", "%s is back and has caught up", s.killed)
 	if err := s.tryNext(ctx); err != nil {
 		return err
 	}
@@ -245,11 +247,10 @@ func (s *story) stayUp(ctx context.Context) error {
 	return nil
 }
 
-// tryNext prints what a newcomer can do now. The curl was run here, so its
-// answer is real.
+// tryNext prints what a newcomer can do now. The first curl's answer was asked
+// for here, so it is real.
 func (s *story) tryNext(ctx context.Context) error {
 	site := s.cluster.Site(Zhujian)
-	path := "/api/v1/exchanges/" + s.denied.ID
 	answer, err := s.cluster.Client(Zhujian).Answer(ctx, s.denied.ID)
 	if err != nil {
 		return err
@@ -258,22 +259,59 @@ func (s *story) tryNext(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	label := func(zh, en string) string {
-		if s.Lang == "en" {
-			return en
-		}
-		return zh
+	question, err := s.writeQuestion(ctx)
+	if err != nil {
+		return err
 	}
-	ca := filepath.Join(s.Dir, "web-ca.pem")
-	fmt.Fprintf(s.Out, "\n%s\n", label("接下来可以试试:", "What to try next:"))
-	fmt.Fprintf(s.Out, "  curl --cacert %s -H \"Authorization: Bearer $(cat %s)\" %s%s\n", ca, filepath.Join(filepath.Dir(site.Config), "token"), site.URL, path)
-	fmt.Fprintf(s.Out, "    → %s %s #%d\n", answer.Outcome, answer.Reasons[0].Code, answer.Receipt.Index)
-	fmt.Fprintf(s.Out, "  %s  %s&next=%%2Fconsole%%2Fentries%%2F%d\n", label("被拒绝条目的账本页面(一次性登录):", "Ledger page of the denied entry (one-time login):"), link, s.denied.Receipt.Index)
-	fmt.Fprintf(s.Out, "  %s  curl --cacert %s %s/metrics\n", label("指标:", "Metrics:"), ca, s.cluster.Site(Shuiwu).URL)
+	ca, token := filepath.Join(s.Dir, "web-ca.pem"), filepath.Join(filepath.Dir(site.Config), "token")
+	curl := fmt.Sprintf("curl --cacert %s -H \"Authorization: Bearer $(cat %s)\"", ca, token)
+	line := func(zh, en, command string) {
+		if s.Lang == "en" {
+			zh = en
+		}
+		fmt.Fprintf(s.Out, "  %s\n    %s\n", zh, command)
+	}
+	fmt.Fprintln(s.Out)
+	line("再看一次被拒绝的查询:", "The denied question again:", curl+" "+site.URL+"/api/v1/exchanges/"+s.denied.ID)
+	fmt.Fprintf(s.Out, "    → %s %s #%d\n", answer.Outcome, codesOf(answer.Reasons), answer.Receipt.Index)
+	line("自己提一个问题(同意书已登记):", "Ask a question of your own (the consent is registered):",
+		curl+" -H 'Content-Type: application/json' -H 'Idempotency-Key: my-first-question' -d @"+question+" "+site.URL+"/api/v1/exchanges")
+	line("检索台账:", "Search the ledger:", fmt.Sprintf("%s ledger search --outcome denied --node %s --ca %s --token-file %s", s.Exe, site.URL, ca, token))
+	line("被拒绝条目的台账页面(一次性登录, 10 分钟内有效; 浏览器会提示证书, 除非信任 web-ca.pem):",
+		"Ledger page of the denied entry (one-time login, within 10 minutes; the browser warns unless it trusts web-ca.pem):",
+		fmt.Sprintf("%s&next=%%2Fconsole%%2Fentries%%2F%d", link, s.denied.Receipt.Index))
+	line("指标(主节点被杀之前 → 之后):", "Metrics (before the leader was killed → after):",
+		fmt.Sprintf("curl -s --cacert %s %s/metrics | grep ^xinqiao_", ca, s.cluster.Site(Shuiwu).URL))
 	for _, name := range shownMetrics() {
 		fmt.Fprintf(s.Out, "    %-48s %s → %s\n", name, s.before[name], s.after[name])
 	}
-	fmt.Fprintf(s.Out, "  %s  xqverify %s --trust %s\n", label("离线验证:", "Verify offline:"), filepath.Join(s.Dir, "evidence.zip"), filepath.Join(s.Dir, "trust.json"))
-	fmt.Fprintf(s.Out, "%s\n", strings.TrimSpace(label("仅为演示数据和一次性密钥。Ctrl-C 结束。", "Demo data and throw-away keys only. Ctrl-C ends it.")))
+	line("离线验证:", "Verify offline:", fmt.Sprintf("%s %s --trust %s", s.verifier(), filepath.Join(s.Dir, "evidence.zip"), filepath.Join(s.Dir, "trust.json")))
+	if s.Lang == "en" {
+		fmt.Fprintln(s.Out, "Demo data and throw-away keys only. Ctrl-C ends it.")
+	} else {
+		fmt.Fprintln(s.Out, "仅为演示数据和一次性密钥。Ctrl-C 结束。")
+	}
 	return nil
+}
+
+// writeQuestion registers a consent of the husband's and writes the question
+// that may now be asked under it.
+func (s *story) writeQuestion(ctx context.Context) (path string, err error) {
+	const number exchange.Case = "ZJ-2026-0418"
+	info, err := s.cluster.Client(Zhujian).Register(ctx, "demo-consent-2", consentFor(Husband(), number, 5))
+	if err != nil {
+		return "", err
+	}
+	q := questionFor(Husband(), number, info.ID)
+	wire := api.Question{Holder: q.Holder, Item: q.Item, Subject: api.Subject{Kind: q.Subject.Kind, ID: q.Subject.ID}, Purpose: q.Purpose,
+		Matter: q.Matter, Case: q.Case, Operator: q.Operator, Authority: q.Authority}
+	for _, v := range q.Views {
+		wire.Fields = append(wire.Fields, api.Field{Field: v.Field, Mode: v.Mode, Predicate: v.Predicate})
+	}
+	b, err := json.MarshalIndent(wire, "", "  ")
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(s.Dir, "question.json")
+	return path, os.WriteFile(path, b, 0o600)
 }

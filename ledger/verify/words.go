@@ -40,15 +40,15 @@ func wordsOf(lang string) words {
 	return words{
 		title:  "信桥存证文件",
 		claim:  "本页仅供阅读。其内容须以 xqverify 结合从共享主管部门取得的信任文件核验通过为准。",
-		ledger: "账本", head: "树头", cosigned: "共同签署部门", exported: "导出部门",
+		ledger: "台账", head: "树头", cosigned: "会签部门", exported: "导出部门",
 		entry: "条目", id: "编号", kind: "类别", when: "时间", signedBy: "签名部门", frame: "帧", result: "入账结果", leaf: "叶哈希 (SM3)",
-		asked: "请求部门", of: "数源部门", class: "目录类别", outcome: "结果", fact: "变更",
+		asked: "需求部门", of: "数源部门", class: "目录类别", outcome: "结果", fact: "变更",
 		item: "目录项", subject: "数据主体", views: "数据项", purpose: "使用用途", matter: "政务服务事项", case_: "办件号",
 		operator: "经办人", rule: "规则", reasons: "理由", sealed: "本文件未披露",
 		terms: map[string]string{
-			"access": "访问", "ack": "签收", "fact": "事实变更", "view": "人员查阅",
+			"access": "查询", "ack": "签收", "fact": "事实变更", "view": "人员查阅",
 			"allowed": "准予", "no_record": "无记录", "denied": "拒绝",
-			"committed": "已入账", "stale": "依据已变更，未据此提供数据", "refused": "账本不予生效",
+			"committed": "已入账", "stale": "依据已变更，未据此提供数据", "refused": "台账不予生效",
 		},
 	}
 }
