@@ -325,7 +325,7 @@ func TestFailuresArePages(t *testing.T) {
 	if w := g.do(t, "POST", "/console/ledger", url.Values{"a": {"b"}}); w.Code != 404 && w.Code != 405 {
 		t.Errorf("a write: %d", w.Code)
 	}
-	if got := g.seen[len(g.seen)-2]; got != "/console/ledger 500" {
+	if got := g.last(2); got != "/console/ledger 500" {
 		t.Errorf("observed %q", got)
 	}
 }

@@ -177,7 +177,22 @@ type rig struct {
 	handler http.Handler
 	log     *lockedBuffer
 	cookies []*http.Cookie
-	seen    []string
+
+	mu   sync.Mutex
+	seen []string // mu protects seen: a browser asks several things at once
+}
+
+func (g *rig) observe(route string, status int, _ float64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.seen = append(g.seen, fmt.Sprint(route, " ", status))
+}
+
+// last returns what was observed n requests ago.
+func (g *rig) last(n int) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.seen[len(g.seen)-n]
 }
 
 type lockedBuffer struct {
@@ -205,7 +220,7 @@ func newRig(t testing.TB, r *replica) *rig {
 	h, err := console.New(console.Config{Self: "zhujian", Ledger: r, Login: g.codes, Engines: []gm.Engine{gm.Emmansun(), gm.Tjfoc()},
 		Members: func(context.Context) (map[string]gm.PublicKey, error) { return r.keys, nil }, Explain: policy.Explain, Name: department,
 		Catalogue: r, Clock: g.clock.Now, Log: slog.New(slog.NewJSONHandler(g.log, nil)),
-		Observe: func(route string, status int, _ float64) { g.seen = append(g.seen, fmt.Sprint(route, " ", status)) }})
+		Observe: g.observe})
 	if err != nil {
 		t.Fatal(err)
 	}
