@@ -3,7 +3,6 @@ package node
 import (
 	"bytes"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -70,15 +69,13 @@ func (g Genesis) open(now time.Time) (*anchors, error) {
 	if g.Format != genesisFormat {
 		return nil, fmt.Errorf("genesis: format is not %q", genesisFormat)
 	}
+	var err error
 	a := &anchors{Genesis: g, members: map[exchange.Dept]ledger.Member{}, certs: map[exchange.Dept]ledger.Certs{}}
 	for text, der := range map[string]*[]byte{g.Root: &a.root, g.AuthoritySign: &a.authoritySign, g.AuthorityEnc: &a.authorityEnc} {
-		block, rest := pem.Decode([]byte(text))
-		if block == nil || len(rest) > 0 {
-			return nil, errors.New("genesis: a certificate is not one PEM block")
+		if *der, err = cert.DecodePEM([]byte(text)); err != nil {
+			return nil, fmt.Errorf("genesis: %w", err)
 		}
-		*der = block.Bytes
 	}
-	var err error
 	if a.authority, err = cert.Verify(a.root, a.authoritySign, now); err != nil {
 		return nil, fmt.Errorf("genesis: the authority's certificate: %w", err)
 	}
@@ -145,9 +142,7 @@ type Founding struct {
 
 // Found signs the genesis of a new ledger as the authority.
 func Found(e gm.Engine, s ledger.Signer, f Founding) (Genesis, error) {
-	pemOf := func(der []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	}
+	pemOf := func(der []byte) string { return string(cert.EncodePEM(der)) }
 	g := Genesis{Format: genesisFormat, Origin: f.Origin, Root: pemOf(f.Root), AuthoritySign: pemOf(f.Sign), AuthorityEnc: pemOf(f.Enc)}
 	changes := []ledger.FactChange{
 		{Type: ledger.FactCert, Key: string(exchange.Authority), Action: ledger.Set, Content: canon.MustMarshal(ledger.Certs{Sign: f.Sign, Enc: f.Enc})},
