@@ -208,10 +208,14 @@ func (n *Node) appendFact(ctx context.Context, c *ledger.FactChange) error {
 			n.log.Debug("own fact waits", "type", c.Type.String(), "err", err)
 			sleep(ctx, 200*time.Millisecond)
 			continue
-		case err == nil && placed.Result != ledger.Committed:
-			err = fmt.Errorf("%s: %s by %s", c.Type, placed.Result, placed.Slot)
+		case err != nil:
+			return err
+		case placed.Result != ledger.Committed:
+			return fmt.Errorf("%s: %s by %s", c.Type, placed.Result, placed.Slot)
 		}
-		return err
+		// Decisions, pages and searches read behind the watermark: before it has
+		// passed the fact, this node does not yet go by what it has published.
+		return n.ledger.AwaitVerified(ctx, placed.Index+1)
 	}
 	return ctx.Err()
 }
