@@ -81,7 +81,6 @@ func Name(dept string) string { return dept + nameSuffix }
 type Root struct {
 	cert *tx509.Certificate
 	key  gm.PublicKey
-	pool *tx509.CertPool
 }
 
 // ParseRoot reads a root certificate (DER): version 3, self-signed with SM2, a
@@ -98,16 +97,19 @@ func ParseRoot(der []byte) (*Root, error) {
 	if !bothAccept(key, c.RawTBSCertificate, c.Signature) {
 		return nil, fmt.Errorf("root: %w: it is not signed by its own key", ErrProfile)
 	}
-	pool := tx509.NewCertPool()
-	pool.AddCert(c)
-	return &Root{cert: c, key: key, pool: pool}, nil
+	return &Root{cert: c, key: key}, nil
 }
 
 // DER returns the root certificate.
 func (r *Root) DER() []byte { return append([]byte(nil), r.cert.Raw...) }
 
-// Pool returns the root as tjfoc's gmtls takes it. The caller must not add to it.
-func (r *Root) Pool() *tx509.CertPool { return r.pool }
+// Pool returns the root as tjfoc's gmtls takes it, in a pool that is the caller's:
+// the issuing CAs of what VerifyLeaf accepted may be added.
+func (r *Root) Pool() *tx509.CertPool {
+	pool := tx509.NewCertPool()
+	pool.AddCert(r.cert)
+	return pool
+}
 
 // Verify returns the identity of a department's certificate that the root, or an
 // issuing CA of the root's, issued and that is valid at the time. The chain is

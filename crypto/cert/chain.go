@@ -171,7 +171,7 @@ func (r *Root) second(c chain, at time.Time) (err error) {
 		want = []*tx509.Certificate{c.leaf, c.issuer, r.cert}
 	}
 	found, err := c.leaf.Verify(tx509.VerifyOptions{
-		Roots:         r.pool,
+		Roots:         r.Pool(),
 		Intermediates: between,
 		CurrentTime:   at,
 		KeyUsages:     []tx509.ExtKeyUsage{tx509.ExtKeyUsageClientAuth, tx509.ExtKeyUsageServerAuth},
@@ -196,7 +196,10 @@ func (r *Root) VerifyLeaf(leaf []byte, issuers [][]byte, at time.Time) (Identity
 		return Identity{}, nil, err
 	}
 	if alone.issuer != nil || issuedBy(alone.leaf, r.cert) {
-		return alone.id, leaf, r.verify(alone, at)
+		if err := r.verify(alone, at); err != nil {
+			return Identity{}, nil, err
+		}
+		return alone.id, leaf, nil
 	}
 	err = ErrForeign
 	for _, issuer := range issuers {

@@ -214,7 +214,7 @@ func kindName(e ledger.Entry) string {
 // openChannels opens the two GM TLS listeners and what runs over them.
 func (n *Node) openChannels(context.Context) error {
 	end, err := channel.New(channel.Config{Root: n.id.anchors.root, SignCert: n.id.sign, EncCert: n.id.enc, Signer: n.id.keys.TLSSigner(),
-		Decrypter: n.id.keys.TLSDecrypter(), Admit: n.admit, Clock: n.clock, Log: n.log})
+		Decrypter: n.id.keys.TLSDecrypter(), Admit: n.admit, Issuers: n.issuers, Clock: n.clock, Log: n.log})
 	if err != nil {
 		return err
 	}
@@ -315,7 +315,7 @@ func (n *Node) admit(who cert.Identity) error {
 	if held == nil && n.ledger.Size() == 0 {
 		held = n.id.anchors.certs[dept].Sign
 	}
-	if held == nil || n.id.engine.Sum(held) != who.Fingerprint {
+	if held == nil || n.id.engine.Sum(cert.Leaf(held)) != who.Leaf {
 		return fmt.Errorf("%s shows another certificate than the ledger holds", who.Dept)
 	}
 	return nil
