@@ -9,7 +9,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	tx509 "github.com/tjfoc/gmsm/x509"
@@ -33,15 +32,16 @@ var ErrCSR = errors.New("not a certificate signing request that can be granted")
 // made, nor that its names are the department's.
 type CSR struct {
 	Dept  string
+	Usage Usage    // of the key; NoUsage if the request does not say
 	Hosts []string // names and addresses asked for beside Name(Dept)
 	Key   gm.PublicKey
 }
 
 // NewCSR makes a request (DER) for the signer's key. The signer has the shape of
-// gm.NewSigner. Errors of the names are ErrRequest.
-func NewCSR(dept string, hosts []string, signer crypto.Signer) ([]byte, error) {
-	if !deptForm.MatchString(dept) {
-		return nil, fmt.Errorf("make signing request: %w: %q names no department", ErrRequest, dept)
+// gm.NewSigner. Errors of the names and of the usage are ErrRequest.
+func NewCSR(dept string, usage Usage, hosts []string, signer crypto.Signer) ([]byte, error) {
+	if !deptForm.MatchString(dept) || usage != Signing && usage != Encryption {
+		return nil, fmt.Errorf("make signing request: %w: %q names no department, or its key is for nothing", ErrRequest, dept)
 	}
 	names, ips, err := splitHosts(dept, hosts)
 	if err != nil {
@@ -49,6 +49,7 @@ func NewCSR(dept string, hosts []string, signer crypto.Signer) ([]byte, error) {
 	}
 	der, err := tx509.CreateCertificateRequest(rand.Reader, &tx509.CertificateRequest{
 		Subject: pkix.Name{CommonName: dept}, SignatureAlgorithm: tx509.SM2WithSM3, DNSNames: names, IPAddresses: ips,
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, extKeyUsage}, Value: usage.extension()}},
 	}, signer)
 	if err == nil {
 		// A signer that answers with another key's signature shows here.
@@ -62,8 +63,9 @@ func NewCSR(dept string, hosts []string, signer crypto.Signer) ([]byte, error) {
 
 // ParseCSR reads a request (DER), of this package or of openssl. It must be signed
 // by its own key, with SM2 and SM3 and in both engines' opinion; its subject is the
-// department as common name and nothing else; it asks for names and addresses and
-// nothing else. Whoever wanted more would not get it, and is told so. Errors are ErrCSR.
+// department as common name and nothing else; it asks for names, addresses and one of
+// the two key usages, and nothing else. Whoever wanted more would not get it, and is
+// told so. Errors are ErrCSR.
 func ParseCSR(der []byte) (csr CSR, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -89,7 +91,7 @@ func ParseCSR(der []byte) (csr CSR, err error) {
 	if !bothAccept(key, w.info, w.signature) {
 		return CSR{}, fmt.Errorf("%w: it is not signed by its own key (with the SM2 id %s)", ErrCSR, gm.DefaultUID)
 	}
-	csr = CSR{Dept: c.Subject.CommonName, Key: key}
+	csr = CSR{Dept: c.Subject.CommonName, Usage: w.usage, Key: key}
 	if len(c.Subject.Names) != 1 || !deptForm.MatchString(csr.Dept) {
 		return CSR{}, fmt.Errorf("%w: its subject is not a department's name as the common name alone", ErrCSR)
 	}
@@ -107,7 +109,10 @@ func ParseCSR(der []byte) (csr CSR, err error) {
 }
 
 // walkedCSR are the parts of a request whose form leaves no choice.
-type walkedCSR struct{ info, spki, signature []byte }
+type walkedCSR struct {
+	info, spki, signature []byte
+	usage                 Usage
+}
 
 // walkCSR checks the frame of a request (RFC 2986 4). tjfoc skips attributes that it
 // does not understand.
@@ -147,33 +152,57 @@ func walkCSR(der []byte) (w walkedCSR, err error) {
 		return w, malformed
 	}
 	if extensionRequest := (asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 14}); !id.Equal(extensionRequest) || !attributes.Empty() {
-		return w, fmt.Errorf("%w: it has other attributes than one request for names", ErrCSR)
+		return w, fmt.Errorf("%w: it has other attributes than one request for extensions", ErrCSR)
 	}
 	if !values.ReadASN1Element(&extensions, cbasn1.SEQUENCE) || !values.Empty() || !walkExtensions(extensions) {
 		return w, malformed
 	}
-	return w, namesOnly(extensions)
+	w.usage, err = readWishes(extensions)
+	return w, err
 }
 
-// namesOnly wants a list of extensions, which passed walkExtensions, to hold
-// alternative names and nothing else.
-func namesOnly(list cryptobyte.String) error {
-	var extension, value cryptobyte.String
-	var id asn1.ObjectIdentifier
-	if !list.ReadASN1(&list, cbasn1.SEQUENCE) || !list.ReadASN1(&extension, cbasn1.SEQUENCE) || !list.Empty() ||
-		!extension.ReadASN1ObjectIdentifier(&id) || number(id) != extSubjectAltName {
-		return fmt.Errorf("%w: it asks for other extensions than names (one subjectAltName)", ErrCSR)
+// readWishes reads a list of extensions, which passed walkExtensions: alternative
+// names and a key usage may be asked for, and nothing else.
+func readWishes(list cryptobyte.String) (Usage, error) {
+	usage := NoUsage
+	if !list.ReadASN1(&list, cbasn1.SEQUENCE) {
+		return usage, ErrCSR
 	}
-	if !extension.ReadASN1(&value, cbasn1.OCTET_STRING) || !plainNames(value) {
-		return fmt.Errorf("%w: its names are critical, or neither DNS names nor IP addresses", ErrCSR)
+	for !list.Empty() {
+		var extension, value cryptobyte.String
+		var id asn1.ObjectIdentifier
+		if !list.ReadASN1(&extension, cbasn1.SEQUENCE) || !extension.ReadASN1ObjectIdentifier(&id) ||
+			!extension.SkipOptionalASN1(cbasn1.BOOLEAN) || !extension.ReadASN1(&value, cbasn1.OCTET_STRING) {
+			return usage, ErrCSR
+		}
+		switch number(id) {
+		case extSubjectAltName:
+			if !plainNames(value) {
+				return usage, fmt.Errorf("%w: its names are neither DNS names nor IP addresses", ErrCSR)
+			}
+		case extKeyUsage:
+			for _, u := range []Usage{Signing, Encryption} {
+				if bytes.Equal(value, u.extension()) {
+					usage = u
+				}
+			}
+			if usage == NoUsage {
+				return usage, fmt.Errorf("%w: it asks for another key usage than %s", ErrCSR,
+					"digitalSignature with nonRepudiation, or keyEncipherment with dataEncipherment")
+			}
+		default:
+			return usage, fmt.Errorf("%w: it asks for the extension %v", ErrCSR, id)
+		}
 	}
-	return nil
+	return usage, nil
 }
 
-// Grants reports whether hosts are exactly those that the request asks for, in any order.
-func (c CSR) Grants(hosts []string) bool {
-	a, b := slices.Sorted(slices.Values(c.Hosts)), slices.Sorted(slices.Values(hosts))
-	return slices.Equal(a, b)
+// extension returns the value of a KeyUsage extension.
+func (u Usage) extension() []byte {
+	if u == Signing {
+		return []byte{3, 2, 6, 0xc0}
+	}
+	return []byte{3, 2, 4, 0x30}
 }
 
 // EncodeCSR returns a request as openssl writes and reads it.

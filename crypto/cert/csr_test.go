@@ -24,17 +24,25 @@ func TestCSR(t *testing.T) {
 	t.Parallel()
 	key := newKey(t)
 	hosts := []string{"node.example", "10.1.0.5", "::1"}
-	der, err := cert.NewCSR("minzheng", hosts, signerOf(key))
+	der, err := cert.NewCSR("minzheng", cert.Signing, hosts, signerOf(key))
 	if err != nil {
 		t.Fatal(err)
 	}
 	csr, err := cert.ParseCSR(der)
-	if err != nil || csr.Dept != "minzheng" || csr.Key != key.Public() || !csr.Grants(hosts) || csr.Grants(hosts[:2]) {
+	if err != nil || csr.Dept != "minzheng" || csr.Usage != cert.Signing || csr.Key != key.Public() || !slices.Equal(csr.Hosts, hosts) {
 		t.Errorf("%+v, %v", csr, err)
 	}
 	back, err := cert.DecodeCSR(cert.EncodeCSR(der))
 	if err != nil || !bytes.Equal(back, der) {
 		t.Errorf("PEM: %v", err)
+	}
+	if der, err := cert.NewCSR("minzheng", cert.Encryption, nil, signerOf(key)); err != nil {
+		t.Error(err)
+	} else if csr, err := cert.ParseCSR(der); err != nil || csr.Usage != cert.Encryption {
+		t.Errorf("%+v, %v", csr, err)
+	}
+	if _, err := cert.NewCSR("minzheng", cert.NoUsage, nil, signerOf(key)); !errors.Is(err, cert.ErrRequest) {
+		t.Errorf("a key for nothing: %v", err)
 	}
 	_, root := newCA(t)
 	for name, file := range map[string][]byte{
@@ -49,18 +57,18 @@ func TestCSR(t *testing.T) {
 		dept  string
 		hosts []string
 	}{"department": {"Min Zheng", nil}, "host": {"minzheng", []string{"gongan.xinqiao"}}, "wildcard": {"minzheng", []string{"*.example"}}} {
-		if _, err := cert.NewCSR(bad.dept, bad.hosts, signerOf(key)); !errors.Is(err, cert.ErrRequest) {
+		if _, err := cert.NewCSR(bad.dept, cert.Signing, bad.hosts, signerOf(key)); !errors.Is(err, cert.ErrRequest) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := cert.NewCSR("minzheng", nil, twoFaced{signerOf(newKey(t)), signerOf(key)}); !errors.Is(err, cert.ErrCSR) {
+	if _, err := cert.NewCSR("minzheng", cert.Signing, nil, twoFaced{signerOf(newKey(t)), signerOf(key)}); !errors.Is(err, cert.ErrCSR) {
 		t.Errorf("a signer with another key: %v", err)
 	}
 }
 
 func TestCSRAnyByte(t *testing.T) {
 	t.Parallel()
-	der, err := cert.NewCSR("minzheng", []string{"node.example"}, signerOf(newKey(t)))
+	der, err := cert.NewCSR("minzheng", cert.Signing, []string{"node.example"}, signerOf(newKey(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +108,7 @@ func TestCSRAsksForMore(t *testing.T) {
 		"to be a CA": func(c *tx509.CertificateRequest) {
 			c.ExtraExtensions = []pkix.Extension{extension(false, []byte{0x30, 3, 1, 1, 0xff}, 2, 5, 29, 19)}
 		},
-		"a key usage": func(c *tx509.CertificateRequest) {
+		"to sign certificates": func(c *tx509.CertificateRequest) {
 			c.DNSNames = nil
 			c.ExtraExtensions = []pkix.Extension{extension(false, []byte{3, 2, 1, 6}, 2, 5, 29, 15)}
 		},
@@ -157,7 +165,7 @@ func TestCSRWithOpenSSL(t *testing.T) {
 	openssl := tool(t)
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
-	der, err := cert.NewCSR("minzheng", []string{"10.0.0.1"}, signerOf(newKey(t)))
+	der, err := cert.NewCSR("minzheng", cert.Signing, []string{"10.0.0.1"}, signerOf(newKey(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +202,11 @@ func TestCSRWithOpenSSL(t *testing.T) {
 	if err != nil || !slices.Equal(csr.Hosts, []string{"node.example", "10.0.0.9"}) {
 		t.Errorf("openssl's request: %+v, %v", csr, err)
 	}
-	if csr, err := theirs(distid); err != nil || csr.Hosts != nil {
+	csr, err = theirs(distid, "-addext", "keyUsage=critical,keyEncipherment,dataEncipherment")
+	if err != nil || csr.Usage != cert.Encryption {
+		t.Errorf("openssl's request for an encryption key: %+v, %v", csr, err)
+	}
+	if csr, err := theirs(distid); err != nil || csr.Hosts != nil || csr.Usage != cert.NoUsage {
 		t.Errorf("openssl's request without names: %+v, %v", csr, err)
 	}
 	ca, root := newCA(t)
