@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/asn1"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -80,6 +81,7 @@ type Revoked struct {
 // verified, or only read, see InspectRevocations. It is safe for concurrent use.
 type Revocations struct {
 	Issuer     string // common name of the CA
+	IssuerKey  string // the CA's subject key identifier, hexadecimal: two CAs may have one name
 	Number     uint64 // grows from list to list of one CA
 	ThisUpdate time.Time
 	NextUpdate time.Time
@@ -304,7 +306,7 @@ func (r *Revocations) read(info cryptobyte.String) bool {
 		!value.ReadASN1(&id, cbasn1.Tag(0).ContextSpecific()) {
 		return false
 	}
-	r.key = id
+	r.key, r.IssuerKey = id, hex.EncodeToString(id)
 	return exts.ReadASN1(&extension, cbasn1.SEQUENCE) && extension.SkipASN1(cbasn1.OBJECT_IDENTIFIER) &&
 		extension.ReadASN1(&value, cbasn1.OCTET_STRING) && value.ReadASN1Integer(&r.Number)
 }

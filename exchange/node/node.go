@@ -128,7 +128,7 @@ func (n *Node) push(name string, fn func(context.Context) error) {
 }
 
 func (n *Node) openIdentity(context.Context) (err error) {
-	n.id, err = openIdentity(n.cfg, n.clock())
+	n.id, err = openIdentity(n.cfg, n.clock(), n.log)
 	return err
 }
 
@@ -318,7 +318,7 @@ func (n *Node) admit(who cert.Identity) error {
 	if held == nil || n.id.engine.Sum(cert.Leaf(held)) != who.Leaf {
 		return fmt.Errorf("%s shows another certificate than the ledger holds", who.Dept)
 	}
-	return nil
+	return n.id.revoked.refuse(held, n.clock())
 }
 
 func (n *Node) openBroker(context.Context) error {
