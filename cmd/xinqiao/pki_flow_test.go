@@ -209,6 +209,12 @@ func TestPKIDenies(t *testing.T) {
 			t.Errorf("%s: exit %d, %v", name, exitCode(err), err)
 		}
 	}
+	// A name that the root does not certify: nothing stands in the way of the next try.
+	again := []string{"init", "--under", o.path("offline"), "--dir", o.path("again"), "--passphrase-file", o.path("issuing.pass"), "--ca-passphrase-file", o.path("ca.pass")}
+	if _, _, err := runPKI(t, append(again, "--name", "信桥根")...); exitCode(err) != exitUsage || !errors.Is(err, cert.ErrRequest) {
+		t.Errorf("an issuing CA of the root's name: exit %d, %v", exitCode(err), err)
+	}
+	mustPKI(t, append(again, "--name", "信桥签发 2")...)
 	if after := o.rows(t); len(after) != len(before) {
 		t.Errorf("%d certificates are on the register, %d were", len(after), len(before))
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"slices"
 	"time"
@@ -151,8 +152,8 @@ func (r Record) check() error {
 		}
 		rest.Serial, rest.Reason = "", ""
 	case ListOut:
-		if r.Number == 0 {
-			return errors.New("a revocation list without a number")
+		if r.Number == 0 || r.Number >= math.MaxInt64 {
+			return errors.New("a revocation list without a number that has a next one")
 		}
 		rest.Number = 0
 	default:

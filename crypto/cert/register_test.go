@@ -111,6 +111,7 @@ func TestRegister(t *testing.T) {
 		"other usage":           strings.Replace(good, `"usage":"signing"`, `"usage":"both"`, 1),
 		"overlong":              `{"event":"list","at":"2026-01-01T00:00:00Z","number":` + strings.Repeat(" ", 20000) + "1}\n",
 		"number zero":           `{"event":"list","at":"2026-01-01T00:00:00Z","number":0}` + "\n",
+		"number without a next": `{"event":"list","at":"2026-01-01T00:00:00Z","number":9223372036854775807}` + "\n",
 		"no time":               `{"event":"list","number":1}` + "\n",
 		"hold":                  strings.Replace(good+line(revoked), string(cert.KeyCompromise), "certificateHold", 1),
 	} {
