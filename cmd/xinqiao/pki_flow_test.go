@@ -264,8 +264,12 @@ func TestPKIRevokeAndRenew(t *testing.T) {
 		return hints, err
 	}
 	hints, err = revoke("--serial", strings.ToUpper(id.Serial), "--reason", "keyCompromise")
-	if err != nil || !strings.Contains(hints, "ledger") || !strings.Contains(hints, "--refresh") {
+	renewedID, inspectErr := cert.Inspect(renewed)
+	if err != nil || inspectErr != nil || !strings.Contains(hints, "ledger") || !strings.Contains(hints, "--refresh") || !strings.Contains(hints, renewedID.Serial) {
 		t.Errorf("revoke tells %q, %v", hints, err)
+	}
+	if _, _, err := runPKI(t, o.args("issue", "minzheng", "m", "--host", "10.1.0.5")...); exitCode(err) != exitDenied || !errors.Is(err, errKeyCompromised) {
+		t.Errorf("a key that others may have is certified again: exit %d, %v", exitCode(err), err)
 	}
 	list := func() *cert.Revocations {
 		t.Helper()

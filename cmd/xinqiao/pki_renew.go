@@ -16,8 +16,7 @@ func newPKIRenew() *cobra.Command {
 		Use:   "renew --ca DIR --dept D (--csr FILE --csr FILE | --keyring FILE) --out DIR",
 		Short: "Renew a department's certificates while the old ones still hold",
 		Long: `Issue new certificates, for the same keys or for new ones, that begin now. The old
-ones stay valid until their own end, so the department changes over in between
-without a pause. The names are the old certificates' unless --host gives others.
+ones stay valid until their own end, so there is time to change over. The names are the old certificates' unless --host gives others.
 More than half a life before the end a renewal is refused, unless --early.`,
 		Example: "  xinqiao pki renew --ca issuing --dept minzheng --csr sign.csr --csr enc.csr --out minzheng",
 		Args:    usageArgs(cobra.NoArgs),
@@ -76,8 +75,8 @@ func (f *issueFlags) tellOverlap(cmd *cobra.Command, old []cert.Entry) {
 		fmt.Fprintf(w, "old %s certificate %s holds until %s\n", e.Usage, e.Serial, localTime(e.Until))
 	}
 	fmt.Fprintf(w, "before %s:\n"+
-		"  1. the authority enters the new certificates in the ledger\n"+
-		"  2. %s puts the files in the place of the old ones and restarts its node\n"+
+		"  1. %s puts the files in the place of the old ones and restarts its node, in the moment in which\n"+
+		"  2. the authority enters them in the ledger: peers admit the certificate that the ledger holds\n"+
 		"  3. the old ones end by themselves; a key that was lost or exchanged is revoked: xinqiao pki revoke --ca %s --serial S --reason superseded\n",
 		localTime(end), f.dept, f.ca)
 }

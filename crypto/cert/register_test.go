@@ -73,6 +73,9 @@ func TestRegister(t *testing.T) {
 	if _, ok := reg.Holder(newKey(t).Public()); ok {
 		t.Error("a key that nobody has is somebody's")
 	}
+	if !reg.Compromised(r.Key) || reg.Compromised(long.Key) || reg.Compromised(newKey(t).Public()) {
+		t.Error("the key that was revoked as compromised is not, or another is")
+	}
 	list, number := reg.Revocations()
 	if number != 5 || !slices.Equal(list, []cert.Revoked{{Serial: sign.Serial, At: revoked.At, Reason: cert.KeyCompromise}}) {
 		t.Errorf("list %d: %v", number, list)
