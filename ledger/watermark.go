@@ -166,6 +166,9 @@ func (l *Ledger) CheckFrame(frame []byte) error {
 	if !l.cfg.Engine.Verify(key, msg, f.record.Sig) {
 		return forged
 	}
+	if err := l.checkRenewals(f, now); err != nil {
+		return err
+	}
 	fact := func(e Entry) bool { return e.Kind == KindFact }
 	if slices.ContainsFunc(f.entries, fact) && !l.cfg.Second.Verify(key, msg, f.record.Sig) {
 		l.mu.Lock()
@@ -176,6 +179,31 @@ func (l *Ledger) CheckFrame(frame []byte) error {
 	if f.Seq <= last {
 		return &exchange.Error{Kind: exchange.Conflict, Code: exchange.CodeConflict, Op: "ledger.CheckFrame",
 			Msg: fmt.Sprintf("frame %d of %s: the ledger has its frame %d", f.Seq, f.Dept, last), Hint: "look the entries up on the own replica"}
+	}
+	return nil
+}
+
+// checkRenewals keeps a department from locking itself out: certificates that it
+// sets for itself must be its own, with time left. A leader that lies could let
+// others through; they would bind nobody but that department, whose next frame
+// nobody takes.
+func (l *Ledger) checkRenewals(f *parsedFrame, now time.Time) error {
+	for _, e := range f.entries {
+		if e.Fact == nil || e.Fact.Type != FactCert || e.Fact.Action != Set || e.Fact.Key != string(f.Dept) {
+			continue
+		}
+		certs, err := DecodeCerts(e.Fact.Content)
+		if err != nil {
+			return err
+		}
+		dept, _, err := l.idents.at(certs.Sign, now)
+		if err == nil {
+			_, _, err = l.idents.at(certs.Sign, now.Add(expiryMargin))
+		}
+		if err != nil || dept != string(f.Dept) {
+			return &exchange.Error{Kind: exchange.Invalid, Code: exchange.CodeField, Op: "ledger.CheckFrame", Err: err,
+				Msg: "the certificate that the department sets for itself is not its own, or about to end", Hint: "ask the authority for a certificate of this department"}
+		}
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"xinqiao/crypto/gm"
 	"xinqiao/crypto/keyring"
 	"xinqiao/exchange"
+	"xinqiao/ledger"
 )
 
 // identity is who this node is: its keys and the certificates that name them.
@@ -24,6 +25,7 @@ type identity struct {
 	engine   gm.Engine
 	second   gm.Engine
 	anchors  *anchors
+	own      *ownCerts
 	identify func(der []byte, usage cert.Usage, at time.Time) (string, gm.PublicKey, error)
 }
 
@@ -55,12 +57,14 @@ func openIdentity(c Config, now time.Time) (*identity, error) {
 	if id.keys, err = keyring.Open(c.Keyring, passphrase, id.engine); err != nil {
 		return nil, fmt.Errorf("open the keyring: %w", err)
 	}
-	if id.sign, id.signID, err = id.own(c, c.SignCert, cert.Signing, id.keys.SignPublic(), now); err != nil {
+	if id.sign, id.signID, err = id.certificate(c, c.SignCert, cert.Signing, id.keys.SignPublic(), now); err != nil {
 		return nil, err
 	}
-	if id.enc, id.encID, err = id.own(c, c.EncCert, cert.Encryption, id.keys.EncPublic(), now); err != nil {
+	if id.enc, id.encID, err = id.certificate(c, c.EncCert, cert.Encryption, id.keys.EncPublic(), now); err != nil {
 		return nil, err
 	}
+	id.own = newOwnCerts(id.engine, ring{id.keys})
+	id.own.add(ledger.CertPair{Sign: id.sign, Enc: id.enc})
 	if id.web, err = tls.LoadX509KeyPair(c.Web.Cert, c.Web.Key); err != nil {
 		return nil, fmt.Errorf("web certificate: %w", err)
 	}
@@ -74,7 +78,7 @@ func openIdentity(c Config, now time.Time) (*identity, error) {
 	return id, nil
 }
 
-func (id *identity) own(c Config, path string, usage cert.Usage, key gm.PublicKey, now time.Time) ([]byte, cert.Identity, error) {
+func (id *identity) certificate(c Config, path string, usage cert.Usage, key gm.PublicKey, now time.Time) ([]byte, cert.Identity, error) {
 	file, err := os.ReadFile(path)
 	if err != nil {
 		return nil, cert.Identity{}, fmt.Errorf("read the certificate: %w", err)
