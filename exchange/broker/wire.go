@@ -125,10 +125,10 @@ type reply struct {
 type Keys interface {
 	Sign(domain string, body []byte) (gm.Signature, error)
 	Unwrap(ciphertext []byte) ([]byte, error)
-	Tag(epoch, data string) [16]byte
+	Tag(epoch, data string) ([16]byte, error)
 	SealLocal(purpose string, aad, plaintext []byte) ([]byte, error)
 	OpenLocal(purpose string, aad, sealed []byte) ([]byte, error)
-	LocalTag(purpose string, data []byte) gm.Digest
+	LocalTag(purpose string, data []byte) (gm.Digest, error)
 }
 
 func sign(k Keys, domain string, v any) ([]byte, error) {
