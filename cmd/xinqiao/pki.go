@@ -91,7 +91,7 @@ func initPKI(dir, name string, passphrase []byte, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	keys, err := keyring.Create(filepath.Join(dir, pkiKeyring), passphrase, gm.Emmansun())
+	keys, err := keyring.CreateFrom(filepath.Join(dir, pkiKeyring), passphrase, gm.Emmansun(), keyring.First{At: now})
 	if err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (f *issueFlags) issueDept(cmd *cobra.Command, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	keys, err := f.openKeyring(cmd, passphrase)
+	keys, err := f.openKeyring(cmd, passphrase, now)
 	if err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (f *issueFlags) issueDept(cmd *cobra.Command, now time.Time) error {
 	return nil
 }
 
-func (f *issueFlags) openKeyring(cmd *cobra.Command, passphrase []byte) (*keyring.Keyring, error) {
+func (f *issueFlags) openKeyring(cmd *cobra.Command, passphrase []byte, now time.Time) (*keyring.Keyring, error) {
 	keys, err := keyring.Open(f.keyring, passphrase, gm.Emmansun())
 	if !errors.Is(err, fs.ErrNotExist) {
 		return keys, err
@@ -234,7 +234,7 @@ func (f *issueFlags) openKeyring(cmd *cobra.Command, passphrase []byte) (*keyrin
 	if err := os.MkdirAll(filepath.Dir(f.keyring), 0o700); err != nil {
 		return nil, err
 	}
-	if keys, err = keyring.Create(f.keyring, passphrase, gm.Emmansun()); err != nil {
+	if keys, err = keyring.CreateFrom(f.keyring, passphrase, gm.Emmansun(), keyring.First{At: now}); err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "made %s: back it up, nothing can replace it\n", f.keyring)

@@ -348,7 +348,9 @@ func (b *Broker) prepare(d draft) (prepared, error) {
 	var detail ledger.Body
 	if d.readable() {
 		access.Class, access.RequesterTag, access.Epoch = d.q.Item.Class(), d.q.Tag, d.q.Epoch
-		access.HolderTag = b.cfg.Keys.Tag(tagEpoch(access.Epoch, d.outcome), subjectKey(d.q.Subject))
+		if access.HolderTag, err = b.cfg.Keys.Tag(tagEpoch(access.Epoch, d.outcome), subjectKey(d.q.Subject)); err != nil {
+			return p, err
+		}
 		detail = d.q.detail()
 	}
 	detail.Salt, detail.Rule, detail.Reasons, detail.Request = nonce(), d.rule, d.reasons, d.msg

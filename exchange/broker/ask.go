@@ -51,9 +51,15 @@ func (b *Broker) Ask(ctx context.Context, system, key string, q exchange.Questio
 	if err := q.Check(b.cfg.Population); err != nil {
 		return exchange.Answer{}, err
 	}
-	name := b.cfg.Keys.LocalTag(kindIdempotency, []byte("ask\x00"+system+"\x00"+key))
+	name, err := b.cfg.Keys.LocalTag(kindIdempotency, []byte("ask\x00"+system+"\x00"+key))
+	if err != nil {
+		return exchange.Answer{}, err
+	}
 	defer b.locks.lock(string(name[:]))()
-	question := b.cfg.Keys.LocalTag("question", canon.MustMarshal(q))
+	question, err := b.cfg.Keys.LocalTag("question", canon.MustMarshal(q))
+	if err != nil {
+		return exchange.Answer{}, err
+	}
 
 	var a asked
 	known, err := b.load(kindIdempotency, name[:], &a)
@@ -118,7 +124,9 @@ func (b *Broker) newRequest(ctx context.Context, q exchange.Question, question g
 		RequesterCert: cert, HolderCert: b.cfg.Engine.Sum(holder.certs.Sign), Item: q.Item, Subject: q.Subject, Views: q.Views,
 		Purpose: q.Purpose, Matter: q.Matter, Case: caseProof{Case: q.Case}, Operator: operatorProof{Operator: q.Operator},
 		Epoch: ledger.Epoch(now), Issued: now.UnixMilli(), Expires: now.Add(requestLife).UnixMilli(), Seen: b.cfg.Ledger.Size()}
-	r.Tag = b.cfg.Keys.Tag(r.Epoch, subjectKey(q.Subject))
+	if r.Tag, err = b.cfg.Keys.Tag(r.Epoch, subjectKey(q.Subject)); err != nil {
+		return asked{}, err
+	}
 	for _, t := range b.cfg.Roster {
 		if t.Operator == q.Operator {
 			r.Operator = operatorProof{Operator: t.Operator, Role: t.Role, Salt: t.Salt}

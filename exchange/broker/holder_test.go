@@ -153,7 +153,7 @@ func TestDishonestHolder(t *testing.T) {
 		{"an entry with another tag", lie{access: func(_ *world, a *ledger.Access) { a.RequesterTag[0] ^= 1 }}, exchange.CodeBinding},
 		{"an entry in an epoch of the past", lie{access: func(w *world, a *ledger.Access) {
 			a.Epoch = "2026-01"
-			a.RequesterTag = w.members[asker].keys.Tag(a.Epoch, subjectKey(wife()))
+			a.RequesterTag = must[[16]byte](w.t)(w.members[asker].keys.Tag(a.Epoch, subjectKey(wife())))
 		}}, exchange.CodeBinding},
 		{"an entry with the tag in another epoch", lie{access: func(_ *world, a *ledger.Access) { a.Epoch = "2026-01" }}, exchange.CodeBinding},
 		{"an entry of another class", lie{access: func(_ *world, a *ledger.Access) { a.Class = "tax" }}, exchange.CodeBinding},

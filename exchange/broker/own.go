@@ -21,7 +21,7 @@ type Opener struct {
 // errNoKey means that nothing can be signed, and so nothing is said, not even a
 // denial.
 func errNoKey(op string) error {
-	return &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeNoQuorum, Op: op,
+	return &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeKeys, Op: op,
 		Msg:  "this node has no key for the certificate that the ledger holds for its department, so it can sign nothing",
 		Hint: "tell the node's operator: certificates and keyring do not match the ledger"}
 }

@@ -124,10 +124,10 @@ type reply struct {
 // Keys uses this department's secrets that nobody else has a counterpart of;
 // crypto/keyring is one.
 type Keys interface {
-	Tag(epoch, data string) [16]byte
+	Tag(epoch, data string) ([16]byte, error)
 	SealLocal(purpose string, aad, plaintext []byte) ([]byte, error)
 	OpenLocal(purpose string, aad, sealed []byte) ([]byte, error)
-	LocalTag(purpose string, data []byte) gm.Digest
+	LocalTag(purpose string, data []byte) (gm.Digest, error)
 }
 
 func sign(k ledger.Signer, domain string, v any) ([]byte, error) {

@@ -139,7 +139,8 @@ func TestBasisChanges(t *testing.T) {
 	c := newCast(t)
 	caseKey := func(w *world) string {
 		var rec caseRecord
-		if ok, err := w.sites[asker].broker.load(kindAuthority, caseName(w.members[asker].keys, testCase, holder), &rec); err != nil || !ok {
+		name := must[[]byte](w.t)(caseName(w.members[asker].keys, testCase, holder))
+		if ok, err := w.sites[asker].broker.load(kindAuthority, name, &rec); err != nil || !ok {
 			w.t.Fatal("no case", err)
 		}
 		return rec.Key

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -141,8 +142,12 @@ func (n *Node) openStore(context.Context) (err error) {
 		return err
 	}
 	n.push("store", func(context.Context) error { return n.store.Close() })
+	key := make([]byte, gm.HashSize) // the index lives in this process only, and so does its key
+	if _, err := rand.Read(key); err != nil {
+		return err
+	}
 	n.index = index.New(func(subject string) index.Tag {
-		d := n.id.keys.LocalTag("index", []byte(subject))
+		d := gm.HMAC(n.id.engine, key, []byte(subject))
 		return index.Tag(d[:16])
 	})
 	return n.sameGenesis()

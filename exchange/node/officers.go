@@ -163,7 +163,7 @@ func (a access) certificates(ctx context.Context, sel *verify.Selection) (ledger
 	}
 	key, ok := a.n.id.own.signer(a.n.id.engine.Sum(own.Sign))
 	if !ok {
-		return key, &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeNoQuorum, Op: "node.Evidence",
+		return key, &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeKeys, Op: "node.Evidence",
 			Msg:  "this node has no key for the certificate that the ledger holds for its department, so it can sign no evidence",
 			Hint: "compare the node's certificates and keyring with the ledger's"}
 	}

@@ -21,9 +21,9 @@ type keychain interface {
 // ring is a keyring as a keychain.
 type ring struct{ *keyring.Keyring }
 
-func (r ring) signerOf(key gm.PublicKey) (ledger.Signer, bool) { return r, key == r.SignPublic() }
+func (r ring) signerOf(key gm.PublicKey) (ledger.Signer, bool) { return r.SignerOf(key) }
 
-func (r ring) openerOf(key gm.PublicKey) (envelope.Unwrapper, bool) { return r, key == r.EncPublic() }
+func (r ring) openerOf(key gm.PublicKey) (envelope.Unwrapper, bool) { return r.DecrypterOf(key) }
 
 // ownCerts are this department's certificates that were ever in force or are to
 // be, with the key of each that this node holds. It is safe for concurrent use.
