@@ -219,7 +219,7 @@ func kindName(e ledger.Entry) string {
 // openChannels opens the two GM TLS listeners and what runs over them.
 func (n *Node) openChannels(context.Context) error {
 	end, err := channel.New(channel.Config{Root: n.id.anchors.root, SignCert: n.id.sign, EncCert: n.id.enc, Signer: n.id.keys.TLSSigner(),
-		Decrypter: n.id.keys.TLSDecrypter(), Admit: n.admit, Clock: n.clock, Log: n.log})
+		Decrypter: n.id.keys.TLSDecrypter(), Admit: n.admit, Issuers: n.issuers, Clock: n.clock, Log: n.log})
 	if err != nil {
 		return err
 	}
@@ -324,7 +324,7 @@ func (n *Node) admit(who cert.Identity) error {
 		held = n.id.anchors.certs[dept]
 	}
 	for _, pair := range held.Pairs() {
-		if n.id.engine.Sum(pair.Sign) == who.Fingerprint {
+		if n.id.engine.Sum(cert.Leaf(pair.Sign)) == who.Leaf {
 			return nil
 		}
 	}
