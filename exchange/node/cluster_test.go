@@ -52,6 +52,25 @@ func (r *record) bytes() []byte {
 	return bytes.Clone(r.text.Bytes())
 }
 
+// expect takes note that an error was logged as it should be.
+func (r *record) expect(t *testing.T, message string) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var rest bytes.Buffer
+	found := false
+	for line := range bytes.Lines(r.text.Bytes()) {
+		if bytes.Contains(line, []byte(`"level":"ERROR"`)) && bytes.Contains(line, []byte(message)) {
+			found = true
+			continue
+		}
+		rest.Write(line)
+	}
+	if r.text = rest; !found {
+		t.Errorf("nothing is logged about %q", message)
+	}
+}
+
 // found makes a network and starts nothing. Its directory has a short name: a
 // node's administration socket lies inside, and such paths are bounded.
 func found(t *testing.T) *network {

@@ -5,22 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"xinqiao/crypto/cert"
 	"xinqiao/crypto/gm"
 	"xinqiao/crypto/keyring"
 	"xinqiao/exchange"
-	"xinqiao/ledger"
 )
 
 // identity is who this node is: its keys and the certificates that name them.
 type identity struct {
 	keys     *keyring.Keyring
-	sign     []byte // DER
-	enc      []byte
-	signID   cert.Identity
-	encID    cert.Identity
+	creds    atomic.Pointer[credentials]
 	web      tls.Certificate
 	engine   gm.Engine
 	second   gm.Engine
@@ -57,14 +54,12 @@ func openIdentity(c Config, now time.Time) (*identity, error) {
 	if id.keys, err = keyring.Open(c.Keyring, passphrase, id.engine); err != nil {
 		return nil, fmt.Errorf("open the keyring: %w", err)
 	}
-	if id.sign, id.signID, err = id.certificate(c, c.SignCert, cert.Signing, id.keys.SignPublic(), now); err != nil {
+	id.own = newOwnCerts(ring{id.keys})
+	creds, err := id.readCredentials(c, now)
+	if err != nil {
 		return nil, err
 	}
-	if id.enc, id.encID, err = id.certificate(c, c.EncCert, cert.Encryption, id.keys.EncPublic(), now); err != nil {
-		return nil, err
-	}
-	id.own = newOwnCerts(id.engine, ring{id.keys})
-	id.own.add(ledger.CertPair{Sign: id.sign, Enc: id.enc})
+	id.use(creds)
 	if id.web, err = tls.LoadX509KeyPair(c.Web.Cert, c.Web.Key); err != nil {
 		return nil, fmt.Errorf("web certificate: %w", err)
 	}
@@ -78,7 +73,7 @@ func openIdentity(c Config, now time.Time) (*identity, error) {
 	return id, nil
 }
 
-func (id *identity) certificate(c Config, path string, usage cert.Usage, key gm.PublicKey, now time.Time) ([]byte, cert.Identity, error) {
+func (id *identity) certificate(c Config, path string, usage cert.Usage, now time.Time) ([]byte, cert.Identity, error) {
 	file, err := os.ReadFile(path)
 	if err != nil {
 		return nil, cert.Identity{}, fmt.Errorf("read the certificate: %w", err)
@@ -93,8 +88,6 @@ func (id *identity) certificate(c Config, path string, usage cert.Usage, key gm.
 		return nil, who, fmt.Errorf("certificate: %w", err)
 	case who.Dept != string(c.Department) || who.Usage != usage:
 		return nil, who, fmt.Errorf("the certificate is %s's for another department or use, not this node's", who.Dept)
-	case who.Key != key:
-		return nil, who, errors.New("the certificate is for another key than the keyring's")
 	}
 	return der, who, nil
 }

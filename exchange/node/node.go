@@ -218,8 +218,8 @@ func kindName(e ledger.Entry) string {
 
 // openChannels opens the two GM TLS listeners and what runs over them.
 func (n *Node) openChannels(context.Context) error {
-	end, err := channel.New(channel.Config{Root: n.id.anchors.root, SignCert: n.id.sign, EncCert: n.id.enc, Signer: n.id.keys.TLSSigner(),
-		Decrypter: n.id.keys.TLSDecrypter(), Admit: n.admit, Issuers: n.issuers, Clock: n.clock, Log: n.log})
+	end, err := channel.New(n.id.creds.Load().channel(channel.Config{Root: n.id.anchors.root, Admit: n.admit, Issuers: n.issuers,
+		Clock: n.clock, Log: n.log}))
 	if err != nil {
 		return err
 	}

@@ -28,16 +28,15 @@ func (r ring) openerOf(key gm.PublicKey) (envelope.Unwrapper, bool) { return r.D
 // ownCerts are this department's certificates that were ever in force or are to
 // be, with the key of each that this node holds. It is safe for concurrent use.
 type ownCerts struct {
-	engine gm.Engine
-	keys   keychain
+	keys keychain
 
 	mu      sync.Mutex
 	signers map[gm.Digest]ledger.SigningKey
 	openers []broker.Opener // newest first; replaced, never changed
 }
 
-func newOwnCerts(e gm.Engine, keys keychain) *ownCerts {
-	return &ownCerts{engine: e, keys: keys, signers: map[gm.Digest]ledger.SigningKey{}}
+func newOwnCerts(keys keychain) *ownCerts {
+	return &ownCerts{keys: keys, signers: map[gm.Digest]ledger.SigningKey{}}
 }
 
 // add takes in pairs, the newest first. Certificates that do not read, or whose
