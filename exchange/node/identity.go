@@ -48,17 +48,10 @@ func openIdentity(c Config, now time.Time) (*identity, error) {
 	if id.anchors, err = genesis.open(now); err != nil {
 		return nil, err
 	}
-	passphrase, err := c.Passphrase()
-	if err != nil {
+	if id.sign, id.signID, err = id.own(c, c.SignCert, cert.Signing, now); err != nil {
 		return nil, err
 	}
-	if id.keys, err = keyring.Open(c.Keyring, passphrase, id.engine); err != nil {
-		return nil, fmt.Errorf("open the keyring: %w", err)
-	}
-	if id.sign, id.signID, err = id.own(c, c.SignCert, cert.Signing, id.keys.SignPublic(), now); err != nil {
-		return nil, err
-	}
-	if id.enc, id.encID, err = id.own(c, c.EncCert, cert.Encryption, id.keys.EncPublic(), now); err != nil {
+	if id.enc, id.encID, err = id.own(c, c.EncCert, cert.Encryption, now); err != nil {
 		return nil, err
 	}
 	if id.web, err = tls.LoadX509KeyPair(c.Web.Cert, c.Web.Key); err != nil {
@@ -71,10 +64,17 @@ func openIdentity(c Config, now time.Time) (*identity, error) {
 		}
 		return who.Dept, who.Key, err
 	}
+	if id.keys, err = openKeyring(c, id.engine); err != nil {
+		return nil, fmt.Errorf("open the keyring: %w", err)
+	}
+	// The certificates choose among the keyring's keys.
+	if err := id.keys.Use(id.signID.Key, id.encID.Key); err != nil {
+		return nil, errors.Join(fmt.Errorf("the certificates are for other keys than the keyring's: %w", err), id.keys.Close())
+	}
 	return id, nil
 }
 
-func (id *identity) own(c Config, path string, usage cert.Usage, key gm.PublicKey, now time.Time) ([]byte, cert.Identity, error) {
+func (id *identity) own(c Config, path string, usage cert.Usage, now time.Time) ([]byte, cert.Identity, error) {
 	file, err := os.ReadFile(path)
 	if err != nil {
 		return nil, cert.Identity{}, fmt.Errorf("read the certificate: %w", err)
@@ -89,8 +89,6 @@ func (id *identity) own(c Config, path string, usage cert.Usage, key gm.PublicKe
 		return nil, who, fmt.Errorf("certificate: %w", err)
 	case who.Dept != string(c.Department) || who.Usage != usage:
 		return nil, who, fmt.Errorf("the certificate is %s's for another department or use, not this node's", who.Dept)
-	case who.Key != key:
-		return nil, who, errors.New("the certificate is for another key than the keyring's")
 	}
 	return der, who, nil
 }
