@@ -27,8 +27,9 @@ var (
 )
 
 // MaxMessage bounds what is signed, decrypted or authenticated in one use, in
-// bytes: the largest object of this exchange and its preimage.
-const MaxMessage = canon.MaxSize + 4096
+// bytes: the largest object that anyone would decode, without what goes around it
+// on the way to an agent.
+const MaxMessage = canon.MaxSize - 4096
 
 // Kind is what a key is for. A key has one kind and serves nothing else.
 type Kind uint8

@@ -70,7 +70,10 @@ func Generate(engine gm.Engine) (*Keyring, error) {
 // the device: SM4-GCM under keys that are derived for one message.
 func New(engine gm.Engine, d Device) (*Keyring, error) {
 	k := &Keyring{engine: engine, device: d}
-	return k, k.Reload()
+	if err := k.Reload(); err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
+	return k, nil
 }
 
 // Close lets go of the device. What is used afterwards fails.

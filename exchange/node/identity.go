@@ -47,19 +47,6 @@ func openIdentity(c Config, now time.Time) (*identity, error) {
 	if id.anchors, err = genesis.open(now); err != nil {
 		return nil, err
 	}
-	passphrase, err := c.Passphrase()
-	if err != nil {
-		return nil, err
-	}
-	if id.keys, err = keyring.Open(c.Keyring, passphrase, id.engine); err != nil {
-		return nil, fmt.Errorf("open the keyring: %w", err)
-	}
-	id.own = newOwnCerts(ring{id.keys})
-	creds, err := id.readCredentials(c, now)
-	if err != nil {
-		return nil, err
-	}
-	id.use(creds)
 	if id.web, err = tls.LoadX509KeyPair(c.Web.Cert, c.Web.Key); err != nil {
 		return nil, fmt.Errorf("web certificate: %w", err)
 	}
@@ -70,6 +57,15 @@ func openIdentity(c Config, now time.Time) (*identity, error) {
 		}
 		return who.Dept, who.Key, err
 	}
+	if id.keys, err = openKeyring(c, id.engine); err != nil {
+		return nil, fmt.Errorf("open the keyring: %w", err)
+	}
+	id.own = newOwnCerts(ring{id.keys})
+	creds, err := id.readCredentials(c, now)
+	if err != nil {
+		return nil, errors.Join(err, id.keys.Close())
+	}
+	id.use(creds)
 	return id, nil
 }
 

@@ -129,8 +129,11 @@ func (n *Node) push(name string, fn func(context.Context) error) {
 }
 
 func (n *Node) openIdentity(context.Context) (err error) {
-	n.id, err = openIdentity(n.cfg, n.clock())
-	return err
+	if n.id, err = openIdentity(n.cfg, n.clock()); err != nil {
+		return err
+	}
+	n.push("keyring", func(context.Context) error { return n.id.keys.Close() })
+	return nil
 }
 
 func (n *Node) openStore(context.Context) (err error) {

@@ -19,11 +19,11 @@ import (
 // keys in the keyring: what this node shows to its peers, and what it puts on the
 // ledger when they are newer than those there.
 type credentials struct {
-	pair     ledger.CertPair
-	sign     cert.Identity
-	enc      cert.Identity
-	signKey  *keyring.SignKey
-	encKey   *keyring.EncKey
+	pair    ledger.CertPair
+	sign    cert.Identity
+	enc     cert.Identity
+	signKey *keyring.SignKey
+	encKey  *keyring.EncKey
 }
 
 // readCredentials reads the configured certificates and finds their keys. They
@@ -92,7 +92,9 @@ func (n *Node) renewal(v *ledger.View, forget bool) (*ledger.FactChange, error) 
 // older reports whether what is configured was in force before what is now: a file
 // from a backup must not bring back a key that was replaced.
 func older(c *credentials, held ledger.Certs) (bool, error) {
-	if slices.ContainsFunc(held.Earlier, func(p ledger.CertPair) bool { return bytes.Equal(p.Sign, c.pair.Sign) && bytes.Equal(p.Enc, c.pair.Enc) }) {
+	if slices.ContainsFunc(held.Earlier, func(p ledger.CertPair) bool {
+		return bytes.Equal(p.Sign, c.pair.Sign) && bytes.Equal(p.Enc, c.pair.Enc)
+	}) {
 		return true, nil
 	}
 	inForce, err := cert.Inspect(held.Sign)
