@@ -31,11 +31,11 @@ type Description struct {
 	Name        string    `json:"name"`            // a department's name, or the subject's
 	Usage       string    `json:"usage,omitempty"` // of a department's key
 	Hosts       []string  `json:"hosts,omitempty"`
-	Issuer      string    `json:"issuer"`
-	Serial      string    `json:"serial"`
-	Fingerprint string    `json:"fingerprint"` // SM3 of the chain given, of web certificates SHA-256; hexadecimal
-	NotBefore   time.Time `json:"not_before"`
-	NotAfter    time.Time `json:"not_after"`
+	Issuer      string    `json:"issuer,omitempty"`
+	Serial      string    `json:"serial,omitempty"`
+	Fingerprint string    `json:"fingerprint,omitempty"` // SM3 of the chain given, of web certificates SHA-256; hexadecimal
+	NotBefore   time.Time `json:"not_before,omitzero"`
+	NotAfter    time.Time `json:"not_after,omitzero"`
 }
 
 // Describe reads any of the exchange's certificates, of a chain the leaf (DER).

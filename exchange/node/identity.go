@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync/atomic"
 	"time"
@@ -23,13 +24,14 @@ type identity struct {
 	second   gm.Engine
 	anchors  *anchors
 	own      *ownCerts
+	revoked  *revocations
 	identify func(der []byte, usage cert.Usage, at time.Time) (string, gm.PublicKey, error)
 }
 
 // openIdentity opens keyring, certificates and genesis and checks that they are
 // one department's: a node that starts with another's keys would sign what
 // nobody accepts.
-func openIdentity(c Config, now time.Time) (*identity, error) {
+func openIdentity(c Config, now time.Time, log *slog.Logger) (*identity, error) {
 	id := &identity{}
 	var err error
 	if id.engine, id.second, err = gm.ByName(c.Engine); err != nil {
@@ -46,6 +48,9 @@ func openIdentity(c Config, now time.Time) (*identity, error) {
 	}
 	if id.anchors, err = genesis.open(now); err != nil {
 		return nil, err
+	}
+	if id.revoked, err = openRevocations(c.CRL, id.anchors.root, log, now); err != nil {
+		return nil, fmt.Errorf("crl: %w", err)
 	}
 	if id.web, err = tls.LoadX509KeyPair(c.Web.Cert, c.Web.Key); err != nil {
 		return nil, fmt.Errorf("web certificate: %w", err)

@@ -129,7 +129,7 @@ func (n *Node) push(name string, fn func(context.Context) error) {
 }
 
 func (n *Node) openIdentity(context.Context) (err error) {
-	if n.id, err = openIdentity(n.cfg, n.clock()); err != nil {
+	if n.id, err = openIdentity(n.cfg, n.clock(), n.log); err != nil {
 		return err
 	}
 	n.push("keyring", func(context.Context) error { return n.id.keys.Close() })
@@ -328,11 +328,11 @@ func (n *Node) admit(who cert.Identity) error {
 	}
 	for _, pair := range held.Pairs() {
 		if n.id.engine.Sum(cert.Leaf(pair.Sign)) == who.Leaf {
-			return nil
+			return n.id.revoked.refuse(who, n.clock())
 		}
 	}
 	if newest, err := cert.Inspect(held.Sign); err == nil && who.NotBefore.After(newest.NotBefore) {
-		return nil
+		return n.id.revoked.refuse(who, n.clock())
 	}
 	return fmt.Errorf("%s shows another certificate than the ledger holds", who.Dept)
 }
