@@ -57,14 +57,14 @@ func (f *keyringFlags) passphrase() ([]byte, error) {
 	return readPassphrase(f.passphraseFile, "XINQIAO_PASSPHRASE")
 }
 
-// open opens the keyring file for a change.
-func (f *keyringFlags) open() (*keyring.Keyring, error) {
+// open opens the keyring file.
+func (f *keyringFlags) open(engine gm.Engine) (*keyring.Keyring, error) {
 	passphrase, err := f.passphrase()
 	if err != nil {
 		return nil, err
 	}
 	defer clear(passphrase)
-	k, err := keyring.Open(f.keyring, passphrase, gm.Emmansun())
+	k, err := keyring.Open(f.keyring, passphrase, engine)
 	return k, keyringError(err)
 }
 
@@ -123,7 +123,7 @@ the oldest; the tag master of the present epoch; the newest local master.`,
 func (f *keyringFlags) openOrDial() (*keyring.Keyring, error) {
 	socket, ok := strings.CutPrefix(f.keyring, "unix:")
 	if !ok {
-		return f.open()
+		return f.open(gm.Emmansun())
 	}
 	d, err := keyring.Dial(socket)
 	if err != nil {

@@ -82,7 +82,7 @@ func (f *importFlags) add(cmd *cobra.Command, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.enveloped, err)
 	}
-	k, err := f.open()
+	k, err := f.open(gm.Emmansun())
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"xinqiao/crypto/gm"
 	"xinqiao/crypto/keyring"
 )
 
@@ -25,7 +26,7 @@ backup has the keys, so after a leak rotate and retire them.`,
 			return err
 		}
 		defer clear(next)
-		k, err := f.open()
+		k, err := f.open(gm.Emmansun())
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"xinqiao/crypto/gm"
 	"xinqiao/crypto/keyring"
 )
 
@@ -20,7 +21,7 @@ full, as ` + "`xinqiao keyring show`" + ` prints it. Older backups of the file s
 		Example: "  xinqiao keyring retire --keyring minzheng/keys.xq --key 0123456789abcdef0123456789abcdef",
 	}, &f)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		k, err := f.open()
+		k, err := f.open(gm.Emmansun())
 		if err != nil {
 			return err
 		}

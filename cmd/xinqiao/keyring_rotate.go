@@ -48,7 +48,7 @@ func (f *rotateFlags) run(cmd *cobra.Command, now time.Time) error {
 	if err := f.firstEpoch(now); err != nil {
 		return usageError(cmd, err)
 	}
-	k, err := f.open()
+	k, err := f.open(gm.Emmansun())
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"xinqiao/crypto/gm"
 	"xinqiao/crypto/keyring"
 )
 
@@ -16,7 +19,7 @@ const countsEvery = 5 * time.Minute
 
 func newKeyringServe() *cobra.Command {
 	var f keyringFlags
-	var socket string
+	var socket, engine string
 	cmd := keyringVerb(&cobra.Command{
 		Use:   "serve --keyring FILE --socket PATH",
 		Short: "Hold a keyring's keys for a node in another process",
@@ -29,27 +32,35 @@ The passphrase is read once, at the start. Keep its file where the node's proces
 cannot read it.`,
 		Example: "  xinqiao keyring serve --keyring /etc/xinqiao/keys.xq --socket /run/xinqiao-keyring/agent.sock --passphrase-file pass",
 	}, &f)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.serve(cmd.Context(), socket) }
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.serve(cmd.Context(), socket, engine) }
 	cmd.Flags().StringVar(&socket, "socket", "", "the socket, in a directory of its own with mode 0700, made if missing")
+	cmd.Flags().StringVar(&engine, "engine", "auto", "auto or tjfoc, as in the node's configuration")
 	mustRequire(cmd, "socket")
 	return cmd
 }
 
-func (f *keyringFlags) serve(ctx context.Context, socket string) error {
+func (f *keyringFlags) serve(ctx context.Context, socket, engine string) error {
 	log, err := newLog("")
 	if err != nil {
 		return err
 	}
-	hide(log)
-	k, err := f.open()
+	e, _, err := gm.ByName(engine)
 	if err != nil {
-		return err
+		return exitError{exitUsage, err}
 	}
-	defer k.Close()
+	if err := gm.SelfTest(e); err != nil {
+		return fmt.Errorf("self-test of the %s engine: %w", e.Name(), err)
+	}
 	l, err := keyring.Listen(socket)
 	if err != nil {
 		return keyringError(err)
 	}
+	hide(log) // before there is anything to hide
+	k, err := f.open(e)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	defer k.Close()
 	agent := keyring.NewAgent(k, log)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

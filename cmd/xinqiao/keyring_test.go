@@ -165,6 +165,7 @@ func TestKeyringRefuses(t *testing.T) {
 		"import one key twice":      {[]string{"import", "--sign-key", path("a.pem"), "--enc-key", path("a.pem"), "--keyring", path("i"), "--passphrase-file", path("pass")}, exitFailed, keyring.ErrRefused},
 		"import no enveloped key":   {[]string{"import", "--sign-key", path("a.pem"), "--enveloped", path("b.pem"), "--keyring", path("i"), "--passphrase-file", path("pass")}, exitFailed, gm.ErrEnveloped},
 		"add no enveloped key":      {append([]string{"import", "--enveloped", path("b.pem")}, at...), exitFailed, gm.ErrEnveloped},
+		"an unknown engine":         {append([]string{"serve", "--engine", "openssl", "--socket", path("x/s")}, at...), exitUsage, nil},
 		"a socket in an open place": {append([]string{"serve", "--socket", path("s")}, at...), exitFailed, keyring.ErrPermissions},
 	} {
 		for name, write := range map[string]func(*gm.PrivateKey) []byte{"a.pem": gm.MarshalPrivatePEM, "b.pem": gm.MarshalPrivatePEM,

@@ -596,16 +596,15 @@ func FuzzAgent(f *testing.F) {
 // FuzzOpen reads arbitrary files, with the plain hash made right as an attacker
 // would: a keyring or one of the three errors.
 func FuzzOpen(f *testing.F) {
-	l, err := newLock(gm.Emmansun(), passphrase(), cheap())
+	file, err := os.ReadFile("testdata/v2.xq")
 	if err != nil {
 		f.Fatal(err)
 	}
-	k, err := Generate(gm.Emmansun())
+	_, h, err := parse(gm.Emmansun(), file)
 	if err != nil {
 		f.Fatal(err)
 	}
-	s := k.device.(*store)
-	file, err := s.encode(l, s.keys)
+	l, err := unlock(gm.Emmansun(), passphrase(), h.Cost, h.Salt)
 	if err != nil {
 		f.Fatal(err)
 	}
