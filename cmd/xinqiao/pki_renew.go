@@ -49,7 +49,7 @@ func (f *issueFlags) renew(cmd *cobra.Command, early bool, now time.Time) error 
 	if len(f.hosts) == 0 {
 		f.hosts = current[0].Hosts
 	}
-	g, err := f.grant(cmd, keys)
+	g, err := f.grant(cmd, keys, now)
 	if err != nil {
 		return err
 	}
