@@ -25,18 +25,20 @@ import (
 // TestFoundByHand founds a ledger of three departments with nothing but the
 // commands and the shipped example of a charter, as its people would, and waits
 // until every node is ready. The root certifies the authority and an issuing CA,
-// which certifies the departments: one by its signing requests. Then a department is
-// revoked, and is not let in again.
+// which certifies the departments: one by its signing requests. Then a department
+// rotates its keys while its node runs, and another is revoked and not let in again.
 func TestFoundByHand(t *testing.T) {
 	dir := t.TempDir()
-	run := func(args ...string) {
+	run := func(args ...string) string {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), bin(t, "xinqiao"), args...)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "XINQIAO_PASSPHRASE=a passphrase for this test")
-		if out, err := cmd.CombinedOutput(); err != nil {
+		out, err := cmd.CombinedOutput()
+		if err != nil {
 			t.Fatalf("xinqiao %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
+		return string(out)
 	}
 	depts := []exchange.Dept{demo.Minzheng, demo.Zhujian, demo.Gongan}
 	run("pki", "init", "--dir", "ca", "--name", "Test root")
@@ -91,6 +93,26 @@ func TestFoundByHand(t *testing.T) {
 		}
 		untilReady(t, client, "https://"+string(web)+"/readyz", filepath.Join(dir, string(dept), "node.log"))
 	}
+
+	run("keyring", "rotate", "--keyring", "zhujian/keys.xq", "--sign", "--enc", "--tag")
+	run("pki", "csr", "--dept", "zhujian", "--keyring", "zhujian/keys.xq", "--out", "zhujian", "--host", "127.0.0.1")
+	run("pki", "renew", "--ca", "issuing", "--dept", "zhujian", "--csr", "zhujian/sign.csr", "--csr", "zhujian/enc.csr", "--out", "zhujian", "--early")
+	for i, want := range []bool{true, false} {
+		var done node.Renewed
+		out := run("renew", "--config", "zhujian/node.yaml", "-o", "json")
+		if err := json.Unmarshal([]byte(out), &done); err != nil || done.Changed != want {
+			t.Errorf("renewal %d: %v %s", i, err, out)
+		}
+	}
+	run("trust", "add", "--trust", "trust.json", "zhujian/sign.pem")
+	_ = processes[demo.Zhujian].Process.Kill()
+	_ = processes[demo.Zhujian].Wait()
+	serveProcess(t, filepath.Join(dir, "zhujian"))
+	web, err := os.ReadFile(filepath.Join(dir, "zhujian", "web.addr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	untilReady(t, client, "https://"+string(web)+"/readyz", filepath.Join(dir, "zhujian", "node.log"))
 
 	chain, err := readCertificate(filepath.Join(dir, "gongan", pkiSign))
 	if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -10,17 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"xinqiao/crypto/cert"
-	"xinqiao/crypto/gm"
+	"xinqiao/crypto/keyring"
 )
-
-// requester is what a signing request needs of a keyring: proof that it holds the
-// two keys, and not the keys.
-type requester interface {
-	SignPublic() gm.PublicKey
-	EncPublic() gm.PublicKey
-	TLSSigner() crypto.Signer        // of the signing key
-	EncRequestSigner() crypto.Signer // of the encryption key, for a request for that key only
-}
 
 // csrFlags are the flags of `pki csr`.
 type csrFlags struct {
@@ -69,11 +59,16 @@ func (f *csrFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	copies, err := f.licensed.copies(keys)
+	defer keys.Close()
+	sign, enc, err := newestKeys(keys)
 	if err != nil {
 		return err
 	}
-	files, err := f.requests(keys)
+	copies, err := f.licensed.copies(sign.Public(), enc.Public())
+	if err != nil {
+		return err
+	}
+	files, err := f.requests(sign, enc)
 	if err != nil {
 		return err
 	}
@@ -94,20 +89,31 @@ func (f *csrFlags) run(cmd *cobra.Command) error {
 	fmt.Fprintf(cmd.ErrOrStderr(), "wrote %s and %s in %s\nnext, at the CA: xinqiao pki issue --ca DIR --dept %s --csr %s --csr %s%s --out DIR\n",
 		pkiSignCSR, pkiEncCSR, f.out, f.dept, pkiSignCSR, pkiEncCSR, more)
 	fmt.Fprintf(cmd.ErrOrStderr(), "read the CA the keys' fingerprints, to be sure that nobody exchanged the files:\n  signing    %s\n  encryption %s\n",
-		cert.KeyFingerprint(keys.SignPublic()), cert.KeyFingerprint(keys.EncPublic()))
+		cert.KeyFingerprint(sign.Public()), cert.KeyFingerprint(enc.Public()))
 	return nil
 }
 
-func (f *csrFlags) requests(keys requester) ([]file, error) {
-	sign, err := cert.NewCSR(f.dept, cert.Signing, f.hosts, keys.TLSSigner())
+func (f *csrFlags) requests(sign *keyring.SignKey, enc *keyring.EncKey) ([]file, error) {
+	signCSR, err := cert.NewCSR(f.dept, cert.Signing, f.hosts, sign.TLSSigner())
 	if err != nil {
 		return nil, err
 	}
-	enc, err := cert.NewCSR(f.dept, cert.Encryption, f.hosts, keys.EncRequestSigner())
+	encCSR, err := cert.NewCSR(f.dept, cert.Encryption, f.hosts, enc.RequestSigner())
 	if err != nil {
 		return nil, err
 	}
-	return []file{{pkiSignCSR, 0o644, cert.EncodeCSR(sign)}, {pkiEncCSR, 0o644, cert.EncodeCSR(enc)}}, nil
+	return []file{{pkiSignCSR, 0o644, cert.EncodeCSR(signCSR)}, {pkiEncCSR, 0o644, cert.EncodeCSR(encCSR)}}, nil
+}
+
+// newestKeys are those that were made last: the ones for which certificates are
+// asked, at first and after a rotation.
+func newestKeys(keys *keyring.Keyring) (*keyring.SignKey, *keyring.EncKey, error) {
+	sign, okSign := keys.SignerOf(keys.SignKeys()[0])
+	enc, okEnc := keys.DecrypterOf(keys.EncKeys()[0])
+	if !okSign || !okEnc {
+		return nil, nil, keyring.ErrNoKey // retired in this very moment
+	}
+	return sign, enc, nil
 }
 
 // readCSR reads one signing request.

@@ -143,7 +143,11 @@ func TestPKIDenies(t *testing.T) {
 	}
 	// minzheng's keys, asked for by gongan; and minzheng's keys the other way round.
 	for dir, f := range map[string]*csrFlags{"g": {dept: "gongan"}} {
-		files, err := f.requests(keys)
+		sign, enc, err := newestKeys(keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := f.requests(sign, enc)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -238,7 +242,7 @@ func TestPKIRevokeAndRenew(t *testing.T) {
 	}
 	// The names come from the register: the requests' names need no --host again.
 	_, hints = mustPKI(t, o.args("renew", "minzheng", "m", "--early")...)
-	if strings.Count(hints, "holds until") != 2 || !strings.Contains(hints, "ledger") {
+	if strings.Count(hints, "holds until") != 2 || !strings.Contains(hints, "xinqiao renew") {
 		t.Errorf("renew tells: %s", hints)
 	}
 	renewed := o.chain(t, "m/sign.pem")

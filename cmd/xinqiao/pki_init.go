@@ -81,7 +81,7 @@ func (f *initFlags) create(passphrase []byte, now time.Time) (*keyring.Keyring, 
 	if err != nil {
 		return nil, nil, err
 	}
-	keys, err := keyring.Create(filepath.Join(f.dir, pkiKeyring), passphrase, gm.Emmansun())
+	keys, err := keyring.CreateFrom(filepath.Join(f.dir, pkiKeyring), passphrase, gm.Emmansun(), keyring.First{At: now})
 	return keys, []file{{pkiWebCA, 0o644, webCert}, {pkiWebCAKey, 0o600, webKey}}, err
 }
 

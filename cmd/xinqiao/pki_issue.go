@@ -184,7 +184,11 @@ func (f *issueFlags) requests(cmd *cobra.Command, keys *keyring.Keyring) (grant,
 		return cert.Request{Dept: f.dept, Usage: usage, Key: key, Hosts: f.hosts, Lifetime: days(f.days)}
 	}
 	if keys != nil {
-		return grant{sign: request(cert.Signing, keys.SignPublic()), enc: request(cert.Encryption, keys.EncPublic())}, nil
+		sign, enc, err := newestKeys(keys)
+		if err != nil {
+			return grant{}, err
+		}
+		return grant{sign: request(cert.Signing, sign.Public()), enc: request(cert.Encryption, enc.Public())}, nil
 	}
 	sign, enc, err := pairCSR(f.csr)
 	if err != nil {
@@ -218,7 +222,7 @@ func openKeyring(cmd *cobra.Command, path string, passphrase []byte) (*keyring.K
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	if keys, err = keyring.Create(path, passphrase, gm.Emmansun()); err != nil {
+	if keys, err = keyring.CreateFrom(path, passphrase, gm.Emmansun(), keyring.First{At: time.Now()}); err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "made %s: back it up, nothing can replace it\n", path)

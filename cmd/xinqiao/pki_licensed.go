@@ -48,7 +48,7 @@ var errLicensedKey = errors.New("the licensed certificate is not that of the key
 
 // copies returns the licensed certificates to send with the requests, if there
 // are any: they must be those of the keyring's keys.
-func (l *licensedFlags) copies(keys requester) ([]file, error) {
+func (l *licensedFlags) copies(sign, enc gm.PublicKey) ([]file, error) {
 	if l.sign == "" {
 		return nil, nil
 	}
@@ -57,7 +57,7 @@ func (l *licensedFlags) copies(keys requester) ([]file, error) {
 		usage      cert.Usage
 		path, name string
 		key        gm.PublicKey
-	}{{cert.Signing, l.sign, pkiLicensedSign, keys.SignPublic()}, {cert.Encryption, l.enc, pkiLicensedEnc, keys.EncPublic()}} {
+	}{{cert.Signing, l.sign, pkiLicensedSign, sign}, {cert.Encryption, l.enc, pkiLicensedEnc, enc}} {
 		der, err := readCertificate(one.path)
 		if err != nil {
 			return nil, err

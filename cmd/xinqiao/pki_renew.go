@@ -75,8 +75,8 @@ func (f *issueFlags) tellOverlap(cmd *cobra.Command, old []cert.Entry) {
 		fmt.Fprintf(w, "old %s certificate %s holds until %s\n", e.Usage, e.Serial, localTime(e.Until))
 	}
 	fmt.Fprintf(w, "before %s:\n"+
-		"  1. %s puts the files in the place of the old ones and restarts its node, in the moment in which\n"+
-		"  2. the authority enters them in the ledger: peers admit the certificate that the ledger holds\n"+
+		"  1. %s puts the files in the place of the old ones and runs `xinqiao renew --config FILE`: its node goes on meanwhile\n"+
+		"  2. the authority gives out the trust file with the new one: xinqiao trust add --trust trust.json %s\n"+
 		"  3. the old ones end by themselves; a key that was lost or exchanged is revoked: xinqiao pki revoke --ca %s --serial S --reason superseded\n",
-		localTime(end), f.dept, f.ca)
+		localTime(end), f.dept, pkiSign, f.ca)
 }

@@ -59,7 +59,8 @@ type Identity struct {
 	Dept        string
 	Usage       Usage
 	Key         gm.PublicKey
-	Fingerprint gm.Digest // SM3 of the bytes that were verified: leaf, and issuing CA if there is one
+	Chain       string    // the bytes that were verified, DER: leaf, and issuing CA if there is one
+	Fingerprint gm.Digest // SM3 of Chain
 	Leaf        gm.Digest // SM3 of the leaf alone; the same as Fingerprint if the root issued it
 	NotBefore   time.Time
 	NotAfter    time.Time // inclusive

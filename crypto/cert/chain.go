@@ -81,6 +81,7 @@ func parseChain(der []byte) (chain, error) {
 	if c.id, err = identify(leaf, key); err != nil {
 		return chain{}, err
 	}
+	c.id.Chain = string(der)
 	if len(list) == 1 {
 		return c, nil
 	}

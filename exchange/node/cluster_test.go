@@ -52,6 +52,20 @@ func (r *record) bytes() []byte {
 	return bytes.Clone(r.text.Bytes())
 }
 
+// forget drops the lines that a test has provoked and looked at.
+func (r *record) forget(provoked func(line []byte) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var kept []byte
+	for line := range bytes.Lines(r.text.Bytes()) {
+		if !provoked(line) {
+			kept = append(kept, line...)
+		}
+	}
+	r.text.Reset()
+	r.text.Write(kept)
+}
+
 // found makes a network and starts nothing. Its directory has a short name: a
 // node's administration socket lies inside, and such paths are bounded.
 func found(t *testing.T) *network {

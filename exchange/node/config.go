@@ -29,9 +29,11 @@ type Config struct {
 	// Data is the directory of ledger, replicated log and outbox. One process
 	// holds it at a time.
 	Data string `yaml:"data"`
-	// Keyring holds this department's private keys, encrypted at rest.
+	// Keyring holds this department's private keys, encrypted at rest: a file, or
+	// unix:PATH for the socket of `xinqiao keyring serve`, a process that holds them
+	// so that the node does not, and needs no passphrase.
 	Keyring string `yaml:"keyring"`
-	// PassphraseFile opens the keyring; the environment variable
+	// PassphraseFile opens the keyring file; the environment variable
 	// XINQIAO_PASSPHRASE does so when it is empty.
 	PassphraseFile string `yaml:"passphrase_file"`
 	// SignCert and EncCert are this department's SM2 certificates, PEM.
@@ -108,12 +110,11 @@ func Load(path string) (Config, error) {
 		return Config{}, fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
 	base := filepath.Dir(path)
-	for _, p := range []*string{&c.Genesis, &c.Data, &c.Keyring, &c.PassphraseFile, &c.SignCert, &c.EncCert, &c.CRL, &c.Web.Cert,
+	for _, p := range []*string{&c.Genesis, &c.Data, &c.PassphraseFile, &c.SignCert, &c.EncCert, &c.CRL, &c.Web.Cert,
 		&c.Web.Key, &c.Rules, &c.Catalogue, &c.Vault} {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(base, *p)
-		}
+		*p = relative(base, *p)
 	}
+	c.Keyring = relativeKeyring(base, c.Keyring)
 	return c, nil
 }
 

@@ -107,7 +107,10 @@ func TestStartRefuses(t *testing.T) {
 	if b, err := os.ReadFile(in(demo.Gongan, "keys.xq")); err != nil || os.WriteFile(open, b, 0o600) != nil || os.Chmod(open, 0o644) != nil {
 		t.Fatal(err)
 	}
-	empty := t.TempDir()
+	empty, link := t.TempDir(), filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(in(demo.Gongan, "keys.xq"), link); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name   string
 		change func(*node.Config)
@@ -117,6 +120,8 @@ func TestStartRefuses(t *testing.T) {
 		{"passphrase", func(c *node.Config) { c.PassphraseFile = wrong }, "identity", keyring.ErrPassphrase},
 		{"no passphrase file", func(c *node.Config) { c.PassphraseFile = filepath.Join(empty, "none") }, "identity", os.ErrNotExist},
 		{"keyring that others can read", func(c *node.Config) { c.Keyring = open }, "identity", keyring.ErrPermissions},
+		{"no keyring agent", func(c *node.Config) { c.Keyring = "unix:" + filepath.Join(empty, "agent.sock") }, "identity", keyring.ErrUnavailable},
+		{"keyring that is a link", func(c *node.Config) { c.Keyring = link }, "identity", keyring.ErrNotFile},
 		{"another's certificates", func(c *node.Config) {
 			c.SignCert, c.EncCert = in(demo.Minzheng, "sign.pem"), in(demo.Minzheng, "enc.pem")
 		}, "identity", nil},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"xinqiao/crypto/cert"
@@ -17,14 +18,12 @@ import (
 // identity is who this node is: its keys and the certificates that name them.
 type identity struct {
 	keys     *keyring.Keyring
-	sign     []byte // DER
-	enc      []byte
-	signID   cert.Identity
-	encID    cert.Identity
+	creds    atomic.Pointer[credentials]
 	web      tls.Certificate
 	engine   gm.Engine
 	second   gm.Engine
 	anchors  *anchors
+	own      *ownCerts
 	revoked  *revocations
 	identify func(der []byte, usage cert.Usage, at time.Time) (string, gm.PublicKey, error)
 }
@@ -50,36 +49,38 @@ func openIdentity(c Config, now time.Time, log *slog.Logger) (*identity, error) 
 	if id.anchors, err = genesis.open(now); err != nil {
 		return nil, err
 	}
-	passphrase, err := c.Passphrase()
-	if err != nil {
-		return nil, err
-	}
-	if id.keys, err = keyring.Open(c.Keyring, passphrase, id.engine); err != nil {
-		return nil, fmt.Errorf("open the keyring: %w", err)
-	}
-	if id.sign, id.signID, err = id.own(c, c.SignCert, cert.Signing, id.keys.SignPublic(), now); err != nil {
-		return nil, err
-	}
-	if id.enc, id.encID, err = id.own(c, c.EncCert, cert.Encryption, id.keys.EncPublic(), now); err != nil {
-		return nil, err
-	}
 	if id.revoked, err = openRevocations(c.CRL, id.anchors.root, log, now); err != nil {
 		return nil, fmt.Errorf("crl: %w", err)
 	}
 	if id.web, err = tls.LoadX509KeyPair(c.Web.Cert, c.Web.Key); err != nil {
 		return nil, fmt.Errorf("web certificate: %w", err)
 	}
+	// Parsed once: this is asked about in every exchange, and a root's own signature
+	// does not change.
+	root, err := cert.ParseRoot(id.anchors.root)
+	if err != nil {
+		return nil, err
+	}
 	id.identify = func(der []byte, usage cert.Usage, at time.Time) (string, gm.PublicKey, error) {
-		who, err := cert.Verify(id.anchors.root, der, at)
+		who, err := root.Verify(der, at)
 		if err == nil && who.Usage != usage {
 			err = errors.New("the certificate is for another use")
 		}
 		return who.Dept, who.Key, err
 	}
+	if id.keys, err = openKeyring(c, id.engine); err != nil {
+		return nil, fmt.Errorf("open the keyring: %w", err)
+	}
+	id.own = newOwnCerts(ring{id.keys})
+	creds, err := id.readCredentials(c, now)
+	if err != nil {
+		return nil, errors.Join(err, id.keys.Close())
+	}
+	id.use(creds)
 	return id, nil
 }
 
-func (id *identity) own(c Config, path string, usage cert.Usage, key gm.PublicKey, now time.Time) ([]byte, cert.Identity, error) {
+func (id *identity) certificate(c Config, path string, usage cert.Usage, now time.Time) ([]byte, cert.Identity, error) {
 	file, err := os.ReadFile(path)
 	if err != nil {
 		return nil, cert.Identity{}, fmt.Errorf("read the certificate: %w", err)
@@ -94,8 +95,6 @@ func (id *identity) own(c Config, path string, usage cert.Usage, key gm.PublicKe
 		return nil, who, fmt.Errorf("certificate: %w", err)
 	case who.Dept != string(c.Department) || who.Usage != usage:
 		return nil, who, fmt.Errorf("the certificate is %s's for another department or use, not this node's", who.Dept)
-	case who.Key != key:
-		return nil, who, errors.New("the certificate is for another key than the keyring's")
 	}
 	return der, who, nil
 }

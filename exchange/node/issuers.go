@@ -20,8 +20,11 @@ func (n *Node) issuers() [][]byte {
 		}
 	}
 	for dept := range n.members() {
-		add(n.ledger.AppliedCert(dept))
-		add(n.id.anchors.certs[dept].Sign)
+		applied, _ := n.ledger.AppliedCerts(dept)
+		for _, pair := range append(applied.Pairs(), n.id.anchors.certs[dept].Pairs()...) {
+			add(pair.Sign)
+			add(pair.Enc)
+		}
 	}
 	return list
 }

@@ -43,9 +43,9 @@ func openRevocations(path string, root []byte, log *slog.Logger, now time.Time) 
 	return r, r.read(now)
 }
 
-// refuse returns ErrRevoked if a list names the chain, which the ledger holds for
-// a peer.
-func (r *revocations) refuse(chain []byte, now time.Time) error {
+// refuse returns ErrRevoked if a list names the certificate that a peer shows, or
+// the CA that issued it.
+func (r *revocations) refuse(who cert.Identity, now time.Time) error {
 	if r.path == "" {
 		return nil
 	}
@@ -60,7 +60,7 @@ func (r *revocations) refuse(chain []byte, now time.Time) error {
 		if now.After(list.NextUpdate) {
 			r.tell("the revocation list has expired and stays in force: get the CA's next one", fmt.Errorf("list %d of %q", list.Number, list.Issuer))
 		}
-		if one, ok := list.Revoked(chain); ok {
+		if one, ok := list.Revoked([]byte(who.Chain)); ok {
 			return fmt.Errorf("%w since %s by %q: %s", ErrRevoked, one.At.Format(time.RFC3339), list.Issuer, one.Reason)
 		}
 	}

@@ -48,17 +48,16 @@ func (r *revoker) key() *gm.PrivateKey {
 	return key
 }
 
-func (r *revoker) issue(dept string) (chain []byte, serial string) {
+func (r *revoker) issue(dept string) (id cert.Identity, serial string) {
 	r.t.Helper()
 	chain, err := r.ca.Issue(cert.Request{Dept: dept, Usage: cert.Signing, Key: r.key().Public(), Lifetime: 500 * time.Hour}, r.now)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	id, err := cert.Inspect(chain)
-	if err != nil {
+	if id, err = cert.Inspect(chain); err != nil {
 		r.t.Fatal(err)
 	}
-	return chain, id.Serial
+	return id, id.Serial
 }
 
 // list is a file with a list of this number.
