@@ -2,6 +2,8 @@ module xinqiao
 
 go 1.26.0
 
+toolchain go1.26.10
+
 require (
 	github.com/cedar-policy/cedar-go v1.9.0
 	github.com/chromedp/cdproto v0.159.0

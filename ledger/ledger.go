@@ -24,13 +24,14 @@ type Replicator interface {
 type Config struct {
 	Origin        string // of the ledger, names it in frames and checkpoints
 	Self          exchange.Dept
-	Cert          gm.Digest // fingerprint of this department's signing certificate
-	Key           gm.PublicKey
 	AuthorityCert []byte // DER, from the genesis file
 	Engine        gm.Engine
 	Second        gm.Engine // the other engine, for the second verdict
-	Signer        Signer
-	Storage       Storage
+	// Signers returns the key of this department's signing certificate with the
+	// fingerprint. The ledger asks by the certificate in force, so that a renewed one
+	// is used from its own entry on. It must not call back.
+	Signers func(cert gm.Digest) (SigningKey, bool)
+	Storage Storage
 	// Identify returns whose signing certificate der is and its key, or an error
 	// when it does not chain to the root or was not valid at the time.
 	Identify func(der []byte, at time.Time) (dept string, key gm.PublicKey, err error)

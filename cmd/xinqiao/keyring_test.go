@@ -63,7 +63,7 @@ func keyringDir(t *testing.T) (path func(string) string) {
 	return path
 }
 
-func listed(t *testing.T, args ...string) []shownKey {
+func listedKeys(t *testing.T, args ...string) []shownKey {
 	t.Helper()
 	var rows []shownKey
 	if err := json.Unmarshal([]byte(mustKeyring(t, append([]string{"show", "-o", "json"}, args...)...)), &rows); err != nil {
@@ -92,7 +92,7 @@ func TestKeyringLife(t *testing.T) {
 	path := keyringDir(t)
 	at := []string{"--keyring", path("keys.xq"), "--passphrase-file", path("pass")}
 	with := func(args ...string) []string { return append(args, at...) }
-	if got := states(listed(t, at...)); got != "sign* enc* tag* local* name*" {
+	if got := states(listedKeys(t, at...)); got != "sign* enc* tag* local* name*" {
 		t.Errorf("a new keyring: %s", got)
 	}
 	table := mustKeyring(t, with("show")...)
@@ -100,7 +100,7 @@ func TestKeyringLife(t *testing.T) {
 		t.Errorf("the table:\n%s", table)
 	}
 	made := strings.Fields(mustKeyring(t, with("rotate", "--sign", "--enc", "--tag", "--local")...))
-	rows := listed(t, at...)
+	rows := listedKeys(t, at...)
 	if got := states(rows); got != "sign* enc* tag* local name* sign enc tag local*" || len(made) != 4 {
 		t.Errorf("after a rotation: %s, printed %v", got, made)
 	}
@@ -116,18 +116,18 @@ func TestKeyringLife(t *testing.T) {
 	writeFile(t, path("ca.pass"), "of the ca")
 	mustPKI(t, "init", "--dir", path("ca"), "--name", "root", "--passphrase-file", path("ca.pass"))
 	certify(t, path, rows[5].Public, rows[6].Public)
-	if got := states(listed(t, append(at, "--cert", path("sign.pem"), "--cert", path("enc.pem"))...)); got != "sign enc tag* local name* sign* enc* tag local*" {
+	if got := states(listedKeys(t, append(at, "--cert", path("sign.pem"), "--cert", path("enc.pem"))...)); got != "sign enc tag* local name* sign* enc* tag local*" {
 		t.Errorf("with the new certificates: %s", got)
 	}
 	mustKeyring(t, with("retire", "--key", rows[0].Key)...)
-	if got := states(listed(t, at...)); got != "enc* tag* local name* sign* enc tag local*" {
+	if got := states(listedKeys(t, at...)); got != "enc* tag* local name* sign* enc tag local*" {
 		t.Errorf("after a retirement: %s", got)
 	}
 	mustKeyring(t, with("passphrase", "--new-passphrase-file", path("new"))...)
 	if _, _, err := runKeyring(t, with("show")...); !errors.Is(err, keyring.ErrPassphrase) {
 		t.Errorf("the old passphrase: %v", err)
 	}
-	if got := listed(t, "--keyring", path("keys.xq"), "--passphrase-file", path("new")); len(got) != 8 {
+	if got := listedKeys(t, "--keyring", path("keys.xq"), "--passphrase-file", path("new")); len(got) != 8 {
 		t.Errorf("%d keys under the new passphrase", len(got))
 	}
 }
@@ -136,7 +136,7 @@ func TestKeyringRefuses(t *testing.T) {
 	t.Parallel()
 	path := keyringDir(t)
 	at := []string{"--keyring", path("keys.xq"), "--passphrase-file", path("pass")}
-	rows := listed(t, at...)
+	rows := listedKeys(t, at...)
 	month := time.Now().UTC().Format("2006-01")
 	for name, c := range map[string]struct {
 		args []string
@@ -184,7 +184,7 @@ func TestKeyringRefuses(t *testing.T) {
 	if _, err := os.Stat(path("i")); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("a refused import leaves a keyring")
 	}
-	if got := listed(t, at...); states(got) != states(rows) || got[0].Key != rows[0].Key {
+	if got := listedKeys(t, at...); states(got) != states(rows) || got[0].Key != rows[0].Key {
 		t.Error("a refused verb changed the keyring")
 	}
 }
@@ -216,7 +216,7 @@ func TestKeyringImport(t *testing.T) {
 		at := []string{"--keyring", path(name), "--passphrase-file", path("pass")}
 		mustKeyring(t, append(append([]string{"import", "--sign-key", path("sign.pem")}, args...), at...)...)
 		mustKeyring(t, append([]string{"import", "--enveloped", path("renewed.der")}, at...)...)
-		rows := listed(t, at...)
+		rows := listedKeys(t, at...)
 		want := []string{hex.EncodeToString(sign.Public().Bytes()), hex.EncodeToString(enc.Public().Bytes()), "", "", "", hex.EncodeToString(renewed.Public().Bytes())}
 		for i, row := range rows {
 			if row.Public != want[i] {
@@ -267,7 +267,7 @@ func certify(t *testing.T, path func(string) string, signHex, encHex string) {
 func TestKeyringSurvivesKill(t *testing.T) {
 	path := keyringDir(t)
 	at := []string{"--keyring", path("keys.xq"), "--passphrase-file", path("pass")}
-	keys := len(listed(t, at...))
+	keys := len(listedKeys(t, at...))
 	for i := range 30 {
 		cmd := exec.Command(bin(t, "xinqiao"), append([]string{"keyring", "rotate", "--local"}, at...)...)
 		if err := cmd.Start(); err != nil {
@@ -276,7 +276,7 @@ func TestKeyringSurvivesKill(t *testing.T) {
 		time.Sleep(time.Duration(i) * time.Millisecond)
 		_ = cmd.Process.Kill() // it may have ended
 		_ = cmd.Wait()
-		rows := listed(t, at...)
+		rows := listedKeys(t, at...)
 		if len(rows) != keys && len(rows) != keys+1 {
 			t.Fatalf("after kill %d: %d keys, want %d or one more", i, len(rows), keys)
 		}
@@ -318,8 +318,15 @@ func TestKeyringServe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := states(listed(t, "--keyring", "unix:"+socket)); got != "sign* enc* tag* local* name*" {
+	if got := states(listedKeys(t, "--keyring", "unix:"+socket)); got != "sign* enc* tag* local* name*" {
 		t.Errorf("through the agent: %s", got)
+	}
+	// A request for certificates needs the keys' use, not the keys.
+	mustPKI(t, "csr", "--dept", "minzheng", "--keyring", "unix:"+socket, "--out", path("csr"))
+	for _, name := range []string{pkiSignCSR, pkiEncCSR} {
+		if _, err := readCSR(filepath.Join(path("csr"), name)); err != nil {
+			t.Errorf("%s through the agent: %v", name, err)
+		}
 	}
 	if err := agent.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)

@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	tx509 "github.com/tjfoc/gmsm/x509"
+
 	"xinqiao/crypto/cert"
 	"xinqiao/crypto/gm"
 )
@@ -48,8 +50,8 @@ const (
 // are required; the rest has defaults.
 type Config struct {
 	Root      []byte           // the exchange's root certificate, DER
-	SignCert  []byte           // this department's signing certificate, DER
-	EncCert   []byte           // this department's encryption certificate, DER
+	SignCert  []byte           // this department's signing certificate or chain, DER; the leaf is what travels
+	EncCert   []byte           // this department's encryption certificate or chain, DER
 	Signer    crypto.Signer    // of SignCert's key, in the shape of gm.NewSigner
 	Decrypter crypto.Decrypter // of EncCert's key, in the shape of gm.NewDecrypter
 
@@ -58,6 +60,11 @@ type Config struct {
 	// before the peer has proven that it holds the key. Several handshakes may ask at
 	// once. Nil refuses everybody.
 	Admit func(cert.Identity) error
+
+	// Issuers returns the issuing CAs (DER) below the root by which peers'
+	// certificates may have been issued: on a GM TLS hop only leaves travel. It is
+	// asked in each handshake; each is verified against the root. Nil means none.
+	Issuers func() [][]byte
 
 	Clock            func() time.Time // judges certificates; time.Now if nil
 	HandshakeTimeout time.Duration    // 5 s if zero; a real time span, whatever Clock says
@@ -95,10 +102,11 @@ func New(cfg Config) (*Endpoint, error) {
 		return nil, fmt.Errorf("channel: %w", err)
 	}
 	e := &Endpoint{cfg: cfg, root: root}
-	own, enc, err := e.verifyPair([][]byte{cfg.SignCert, cfg.EncCert})
+	own, enc, err := e.verifyPair([][]byte{cfg.SignCert, cfg.EncCert}, root.Pool())
 	if err != nil {
 		return nil, fmt.Errorf("channel: own certificates: %w", err)
 	}
+	e.cfg.SignCert, e.cfg.EncCert = cert.Leaf(cfg.SignCert), cert.Leaf(cfg.EncCert)
 	for _, pair := range []struct {
 		usage cert.Usage
 		have  crypto.PublicKey
@@ -115,16 +123,17 @@ func New(cfg Config) (*Endpoint, error) {
 // Dept returns the department whose certificates the endpoint uses.
 func (e *Endpoint) Dept() string { return e.dept }
 
-// verifyPair verifies a signing and an encryption certificate of one department.
-func (e *Endpoint) verifyPair(certs [][]byte) (sign, enc cert.Identity, err error) {
+// verifyPair verifies a signing and an encryption certificate of one department,
+// and adds their issuing CAs to what gmtls trusts.
+func (e *Endpoint) verifyPair(certs [][]byte, pool *tx509.CertPool) (sign, enc cert.Identity, err error) {
 	if len(certs) != 2 {
 		return sign, enc, fmt.Errorf("%w: %d certificates instead of two", ErrProtocol, len(certs))
 	}
 	now := e.cfg.Clock()
-	if sign, err = e.root.Verify(certs[0], now); err != nil {
+	if sign, err = e.verify(certs[0], now, pool); err != nil {
 		return sign, enc, fmt.Errorf("signing certificate: %w", err)
 	}
-	if enc, err = e.root.Verify(certs[1], now); err != nil {
+	if enc, err = e.verify(certs[1], now, pool); err != nil {
 		return sign, enc, fmt.Errorf("encryption certificate: %w", err)
 	}
 	switch {
@@ -140,8 +149,11 @@ func (e *Endpoint) verifyPair(certs [][]byte) (sign, enc cert.Identity, err erro
 
 // judge decides about a peer's certificates; want is the department that it has
 // to be, or empty.
-func (e *Endpoint) judge(certs [][]byte, want string) (cert.Identity, error) {
-	id, _, err := e.verifyPair(certs)
+func (e *Endpoint) judge(certs [][]byte, want string, pool *tx509.CertPool) (cert.Identity, error) {
+	if err := leavesOnly(certs); err != nil {
+		return cert.Identity{}, err
+	}
+	id, _, err := e.verifyPair(certs, pool)
 	if err != nil {
 		return cert.Identity{}, err
 	}

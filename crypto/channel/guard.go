@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tjfoc/gmsm/gmtls"
+	tx509 "github.com/tjfoc/gmsm/x509"
 
 	"xinqiao/crypto/cert"
 )
@@ -53,7 +54,8 @@ type guard struct {
 	broken   error        // why nothing more is let through
 	farewell bool         // the last record was an alert: the end of the stream is no cut
 
-	certs [][]byte // that were judged
+	pool  *tx509.CertPool // what gmtls trusts in this handshake: the root, and the issuers of what was judged
+	certs [][]byte        // that were judged
 	peer  cert.Identity
 
 	encrypted bool         // we have sent ChangeCipherSpec: alerts are gmtls's alone now
@@ -65,7 +67,7 @@ type guard struct {
 type abort struct{ err error }
 
 func newGuard(raw net.Conn, e *Endpoint, dept string) *guard {
-	return &guard{Conn: raw, endpoint: e, dept: dept}
+	return &guard{Conn: raw, endpoint: e, dept: dept, pool: e.root.Pool()}
 }
 
 // handshake runs gmtls over the guard. On error the caller closes the connection.
@@ -87,10 +89,10 @@ func (g *guard) handshake(dialing bool) (c *Conn, err error) {
 	var inner *gmtls.Conn
 	if dialing {
 		g.steps = stepsOfServer()
-		inner = gmtls.Client(g, g.endpoint.clientConfig(g.dept, g.confirm))
+		inner = gmtls.Client(g, g.endpoint.clientConfig(g.dept, g.pool, g.confirm))
 	} else {
 		g.steps = stepsOfClient()
-		inner = gmtls.Server(g, g.endpoint.serverConfig(g.confirm))
+		inner = gmtls.Server(g, g.endpoint.serverConfig(g.pool, g.confirm))
 	}
 	if err := inner.Handshake(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
@@ -105,7 +107,7 @@ func (g *guard) handshake(dialing bool) (c *Conn, err error) {
 // judge is the step for the Certificate message: gmtls parses only certificates
 // that have been verified and admitted.
 func (g *guard) judge(certs [][]byte) (err error) {
-	g.peer, err = g.endpoint.judge(certs, g.dept)
+	g.peer, err = g.endpoint.judge(certs, g.dept, g.pool)
 	g.certs = certs
 	return err
 }

@@ -165,13 +165,23 @@ func (s *server) finish(r *http.Request, in *info, start time.Time) {
 		slog.String("trace_id", in.trace)}
 	level := slog.LevelInfo
 	if in.err != nil {
-		level = slog.LevelError
+		level = gravity(in.err)
 		attrs = append(attrs, slog.String("cause", in.err.Error()))
 	}
 	s.cfg.Log.LogAttrs(r.Context(), level, "api request", attrs...)
 	if s.cfg.Observe != nil {
 		s.cfg.Observe(in.route, in.status, took.Seconds())
 	}
+}
+
+// gravity is how loudly a failure is logged. What passes, as a quorum that is
+// missing or a basis that has just been withdrawn does, asks nobody to mend anything.
+func gravity(err error) slog.Level {
+	switch exchange.KindOf(err) {
+	case exchange.Unavailable, exchange.Undetermined:
+		return slog.LevelWarn
+	}
+	return slog.LevelError
 }
 
 // method keeps what a caller invents out of the log.

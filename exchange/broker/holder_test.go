@@ -33,7 +33,7 @@ type lie struct {
 // answer is the lying holder's node: it appends an entry that the ledger takes,
 // and answers.
 func (l lie) answer(ctx context.Context, w *world, msg []byte) ([]byte, error) {
-	b, q := w.sites[holder].broker, must[request](w.t)(readOwn(msg))
+	b, q := w.sites[holder].broker, must[request](w.t)(readUnverified(msg))
 	r := must[reading](w.t)(b.read(ctx, q))
 	id := must[ledger.ID](w.t)(ledger.NewID())
 	digest := digestOf(w.engine, msg)
@@ -314,7 +314,7 @@ func TestStaleEntry(t *testing.T) {
 // although the ledger refuses its entry.
 func answerStale(ctx context.Context, w *world, msg []byte) ([]byte, error) {
 	b, m := w.sites[holder].broker, w.members[asker]
-	q := must[request](w.t)(readOwn(msg))
+	q := must[request](w.t)(readUnverified(msg))
 	r := must[reading](w.t)(b.read(ctx, q))
 	shown := must[material.Presentation](w.t)(w.record.Present(q.Views, w.now()))
 	p := must[prepared](w.t)(b.prepare(draft{from: asker, q: q, authentic: true, msg: msg, digest: digestOf(w.engine, msg), basis: r.basis,

@@ -39,6 +39,9 @@ type Config struct {
 	// SignCert and EncCert are this department's SM2 certificates, PEM.
 	SignCert string `yaml:"sign_cert"`
 	EncCert  string `yaml:"enc_cert"`
+	// CRL is the file with the CAs' revocation lists, PEM, or empty. Whom they name is
+	// not admitted to this node's channels; the node reads it again when it changes.
+	CRL string `yaml:"crl"`
 	// Listen are the addresses of this node's three listeners, host:port.
 	Listen Listen `yaml:"listen"`
 	// Web is the P-256 certificate with which browsers, department systems and
@@ -107,7 +110,7 @@ func Load(path string) (Config, error) {
 		return Config{}, fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
 	base := filepath.Dir(path)
-	for _, p := range []*string{&c.Genesis, &c.Data, &c.PassphraseFile, &c.SignCert, &c.EncCert, &c.Web.Cert,
+	for _, p := range []*string{&c.Genesis, &c.Data, &c.PassphraseFile, &c.SignCert, &c.EncCert, &c.CRL, &c.Web.Cert,
 		&c.Web.Key, &c.Rules, &c.Catalogue, &c.Vault} {
 		*p = relative(base, *p)
 	}

@@ -4,7 +4,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"xinqiao/crypto/cert"
@@ -16,21 +18,20 @@ import (
 // identity is who this node is: its keys and the certificates that name them.
 type identity struct {
 	keys     *keyring.Keyring
-	sign     []byte // DER
-	enc      []byte
-	signID   cert.Identity
-	encID    cert.Identity
+	creds    atomic.Pointer[credentials]
 	web      tls.Certificate
 	engine   gm.Engine
 	second   gm.Engine
 	anchors  *anchors
+	own      *ownCerts
+	revoked  *revocations
 	identify func(der []byte, usage cert.Usage, at time.Time) (string, gm.PublicKey, error)
 }
 
 // openIdentity opens keyring, certificates and genesis and checks that they are
 // one department's: a node that starts with another's keys would sign what
 // nobody accepts.
-func openIdentity(c Config, now time.Time) (*identity, error) {
+func openIdentity(c Config, now time.Time, log *slog.Logger) (*identity, error) {
 	id := &identity{}
 	var err error
 	if id.engine, id.second, err = gm.ByName(c.Engine); err != nil {
@@ -48,11 +49,8 @@ func openIdentity(c Config, now time.Time) (*identity, error) {
 	if id.anchors, err = genesis.open(now); err != nil {
 		return nil, err
 	}
-	if id.sign, id.signID, err = id.own(c, c.SignCert, cert.Signing, now); err != nil {
-		return nil, err
-	}
-	if id.enc, id.encID, err = id.own(c, c.EncCert, cert.Encryption, now); err != nil {
-		return nil, err
+	if id.revoked, err = openRevocations(c.CRL, id.anchors.root, log, now); err != nil {
+		return nil, fmt.Errorf("crl: %w", err)
 	}
 	if id.web, err = tls.LoadX509KeyPair(c.Web.Cert, c.Web.Key); err != nil {
 		return nil, fmt.Errorf("web certificate: %w", err)
@@ -67,14 +65,16 @@ func openIdentity(c Config, now time.Time) (*identity, error) {
 	if id.keys, err = openKeyring(c, id.engine); err != nil {
 		return nil, fmt.Errorf("open the keyring: %w", err)
 	}
-	// The certificates choose among the keyring's keys.
-	if err := id.keys.Use(id.signID.Key, id.encID.Key); err != nil {
-		return nil, errors.Join(fmt.Errorf("the certificates are for other keys than the keyring's: %w", err), id.keys.Close())
+	id.own = newOwnCerts(ring{id.keys})
+	creds, err := id.readCredentials(c, now)
+	if err != nil {
+		return nil, errors.Join(err, id.keys.Close())
 	}
+	id.use(creds)
 	return id, nil
 }
 
-func (id *identity) own(c Config, path string, usage cert.Usage, now time.Time) ([]byte, cert.Identity, error) {
+func (id *identity) certificate(c Config, path string, usage cert.Usage, now time.Time) ([]byte, cert.Identity, error) {
 	file, err := os.ReadFile(path)
 	if err != nil {
 		return nil, cert.Identity{}, fmt.Errorf("read the certificate: %w", err)

@@ -122,9 +122,13 @@ func newSampler(n *Node) *sampler {
 	gauge("bbolt_free_pages", "Pages of the store's file that can be used again.", func(r reading) float64 { return float64(r.store.FreePages) })
 	gauge("bbolt_open_readers", "Read transactions open on the store.", func(r reading) float64 { return float64(r.store.Readers) })
 	counter("bbolt_commits_total", "Transactions committed to the store, each one fsynced.", func(r reading) float64 { return float64(r.store.Commits) })
-	for name, at := range map[string]time.Time{"sign": n.id.signID.NotAfter, "enc": n.id.encID.NotAfter, "web": n.id.web.Leaf.NotAfter} {
+	for name, end := range map[string]func(*identity) time.Time{
+		"sign": func(id *identity) time.Time { return id.creds.Load().sign.NotAfter },
+		"enc":  func(id *identity) time.Time { return id.creds.Load().enc.NotAfter },
+		"web":  func(id *identity) time.Time { return id.web.Leaf.NotAfter },
+	} {
 		gauge("certificate_not_after_timestamp_seconds", "When this node's certificate ends, Unix time.",
-			func(reading) float64 { return float64(at.Unix()) }, "cert", name)
+			func(r reading) float64 { return float64(end(r.id).Unix()) }, "cert", name)
 	}
 	return s
 }

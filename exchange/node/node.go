@@ -129,7 +129,7 @@ func (n *Node) push(name string, fn func(context.Context) error) {
 }
 
 func (n *Node) openIdentity(context.Context) (err error) {
-	if n.id, err = openIdentity(n.cfg, n.clock()); err != nil {
+	if n.id, err = openIdentity(n.cfg, n.clock(), n.log); err != nil {
 		return err
 	}
 	n.push("keyring", func(context.Context) error { return n.id.keys.Close() })
@@ -158,9 +158,8 @@ func (n *Node) openStore(context.Context) (err error) {
 
 func (n *Node) openLedger(context.Context) (err error) {
 	n.metrics = newMetrics(n)
-	n.ledger, err = ledger.Open(ledger.Config{Origin: n.id.anchors.Origin, Self: n.cfg.Department, Cert: n.id.signID.Fingerprint,
-		Key: n.id.keys.SignPublic(), AuthorityCert: n.id.anchors.authoritySign, Engine: n.id.engine, Second: n.id.second,
-		Signer: n.id.keys, Storage: n.store, Identify: n.id.signing, Clock: n.clock, Log: n.log, Verified: n.verified, Crash: n.crash})
+	n.ledger, err = ledger.Open(ledger.Config{Origin: n.id.anchors.Origin, Self: n.cfg.Department, AuthorityCert: n.id.anchors.authoritySign,
+		Engine: n.id.engine, Second: n.id.second, Signers: n.id.own.signer, Storage: n.store, Identify: n.id.signing, Clock: n.clock, Log: n.log, Verified: n.verified, Crash: n.crash})
 	return err
 }
 
@@ -203,6 +202,7 @@ func (n *Node) verified(at uint64, leaf ledger.Leaf, e ledger.Entry, hash gm.Dig
 		row.Holder, row.Requester = f.Provider, f.Grantee
 	}
 	n.index.Add(row)
+	n.learn(e)
 	if a := e.Access; a != nil && (a.Holder == n.cfg.Department || a.Requester == n.cfg.Department) {
 		n.broker.Reopen(e.Author, e.ID)
 	}
@@ -221,8 +221,8 @@ func kindName(e ledger.Entry) string {
 
 // openChannels opens the two GM TLS listeners and what runs over them.
 func (n *Node) openChannels(context.Context) error {
-	end, err := channel.New(channel.Config{Root: n.id.anchors.root, SignCert: n.id.sign, EncCert: n.id.enc, Signer: n.id.keys.TLSSigner(),
-		Decrypter: n.id.keys.TLSDecrypter(), Admit: n.admit, Clock: n.clock, Log: n.log})
+	end, err := channel.New(n.id.creds.Load().channel(channel.Config{Root: n.id.anchors.root, Admit: n.admit, Issuers: n.issuers,
+		Clock: n.clock, Log: n.log}))
 	if err != nil {
 		return err
 	}
@@ -313,20 +313,28 @@ func (n *Node) peerAddress(dept exchange.Dept) (string, bool) {
 }
 
 // admit is asked at every handshake: the peer must be an active member and show
-// exactly the signing certificate that the ledger holds for it.
+// a certificate that the ledger lists for it, or one that is newer: it may have
+// been put on the ledger where this node has not yet caught up, and this node can
+// only learn that from the others. What passes over the channel is signed and
+// sealed by what the ledger holds, whatever was shown here.
 func (n *Node) admit(who cert.Identity) error {
 	dept := exchange.Dept(who.Dept)
 	if _, ok := n.members()[dept]; !ok {
 		return fmt.Errorf("%s is not a member", who.Dept)
 	}
-	held := n.ledger.AppliedCert(dept)
-	if held == nil && n.ledger.Size() == 0 {
-		held = n.id.anchors.certs[dept].Sign
+	held, ok := n.ledger.AppliedCerts(dept)
+	if !ok && n.ledger.Size() == 0 {
+		held = n.id.anchors.certs[dept]
 	}
-	if held == nil || n.id.engine.Sum(held) != who.Fingerprint {
-		return fmt.Errorf("%s shows another certificate than the ledger holds", who.Dept)
+	for _, pair := range held.Pairs() {
+		if n.id.engine.Sum(cert.Leaf(pair.Sign)) == who.Leaf {
+			return n.id.revoked.refuse(who, n.clock())
+		}
 	}
-	return nil
+	if newest, err := cert.Inspect(held.Sign); err == nil && who.NotBefore.After(newest.NotBefore) {
+		return n.id.revoked.refuse(who, n.clock())
+	}
+	return fmt.Errorf("%s shows another certificate than the ledger holds", who.Dept)
 }
 
 func (n *Node) openBroker(context.Context) error {
@@ -342,7 +350,7 @@ func (n *Node) openBroker(context.Context) error {
 		return err
 	}
 	n.broker = broker.New(broker.Config{Self: n.cfg.Department, Population: n.cfg.Population, Engine: n.id.engine, Ledger: n.ledger,
-		Keys: n.id.keys, Cert: n.id.signID.Fingerprint, EncCert: n.id.encID.Fingerprint, EncKey: n.id.encID.Key,
+		Keys: n.id.keys, Signers: n.id.own.signer, Openers: n.id.own.all,
 		Authority: envelope.Recipient{ID: id, Key: key}, SigningCert: n.id.signing, SealingCert: n.id.sealing,
 		Source: vault, Peer: n.client, Store: n.store, Roster: n.tickets, Clock: n.clock, Log: n.log,
 		Observe: n.metrics.observeExchange, Crash: n.crash,

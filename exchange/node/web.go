@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -126,7 +127,12 @@ const AdminSocket = "admin.sock"
 // maxSocketPath is what the kernel takes as a socket's path, unix(7).
 const maxSocketPath = 107
 
-// openAdmin opens the local socket. It issues one-time login codes for officers.
+// renewWithin bounds how long an administrator waits for the ledger to take new
+// certificates.
+const renewWithin = 30 * time.Second
+
+// openAdmin opens the local socket. It issues one-time login codes for officers
+// and takes new certificates.
 func (n *Node) openAdmin() error {
 	path := filepath.Join(n.cfg.Data, AdminSocket)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -156,6 +162,17 @@ func (n *Node) openAdmin() error {
 		}
 		n.log.Info("login code issued", "officer", officer)
 		_, _ = fmt.Fprint(w, code) // the client is gone if it fails
+	})
+	mux.HandleFunc("POST /certificates", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), renewWithin)
+		defer cancel()
+		done, err := n.Renew(ctx, r.URL.Query().Get("forget") == "true")
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(done) // the client is gone if it fails
 	})
 	server := n.serve("admin", mux)
 	n.push("admin", server.Shutdown)
