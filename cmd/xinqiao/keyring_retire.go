@@ -34,7 +34,7 @@ full, as ` + "`xinqiao keyring show`" + ` prints it. Older backups of the file s
 			return keyringError(err)
 		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "retired the %s key %s\n"+
-			"next: destroy backups that still hold it; a running node and its agent let go of it with: xinqiao renew --config FILE\n", key.Kind, key.ID)
+			"next: destroy backups that still hold it; a running node or agent lets go of it with `xinqiao renew` or when it restarts\n", key.Kind, key.ID)
 		return nil
 	}
 	cmd.Flags().StringVar(&name, "key", "", "the key, all 32 digits")

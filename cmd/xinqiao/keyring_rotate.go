@@ -62,9 +62,9 @@ func (f *rotateFlags) run(cmd *cobra.Command, now time.Time) error {
 		{f.sign, "signing key", func() (gm.PublicKey, error) { return k.AddSign(now) }, certifyNext},
 		{f.enc, "encryption key", func() (gm.PublicKey, error) { return k.AddEnc(now) }, certifyNext},
 		{f.tag, "tag master", func() (gm.PublicKey, error) { return gm.PublicKey{}, k.AddTag(f.from, now) },
-			"it serves the epochs from " + f.from + " on; " + takeUpNext},
+			"it serves the epochs from " + f.from + " on; the running node takes it up with `xinqiao renew`"},
 		{f.local, "local master", func() (gm.PublicKey, error) { return gm.PublicKey{}, k.AddLocal(now) },
-			takeUpNext},
+			"the running node takes it up with `xinqiao renew`"},
 	} {
 		if !step.wanted {
 			continue
@@ -81,10 +81,8 @@ func (f *rotateFlags) run(cmd *cobra.Command, now time.Time) error {
 }
 
 const certifyNext = "nothing uses it before a certificate names it\n" +
-	"next: xinqiao pki csr --keyring FILE --dept NAME --out DIR, at the CA xinqiao pki renew, then xinqiao renew --config FILE\n" +
+	"next: `xinqiao pki csr` and have the certificate issued, or `xinqiao pki renew`; then `xinqiao renew` for the running node.\n" +
 	"Retire the old key when no certificate in force names it and nothing more is sealed to it: xinqiao keyring retire"
-
-const takeUpNext = "a running node takes it up with: xinqiao renew --config FILE"
 
 // firstEpoch fills in the tag master's first epoch and refuses one that has
 // begun: what was tagged in it would not be found again.

@@ -175,7 +175,7 @@ func pkiError(err error) error {
 	if errors.Is(err, cert.ErrRequest) {
 		return exitError{exitUsage, err}
 	}
-	for _, kind := range []error{cert.ErrCSR, cert.ErrForeign, cert.ErrProfile, cert.ErrList, cert.ErrRegister} {
+	for _, kind := range []error{cert.ErrCSR, cert.ErrForeign, cert.ErrProfile, cert.ErrList, cert.ErrLicensed, cert.ErrRegister, errLicensedKey} {
 		if errors.Is(err, kind) {
 			return exitError{exitUnverified, err}
 		}

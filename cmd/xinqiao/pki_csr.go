@@ -16,6 +16,7 @@ import (
 type csrFlags struct {
 	dept, keyring, out, passphraseFile string
 	hosts                              []string
+	licensed                           licensedFlags
 }
 
 func newPKICSR() *cobra.Command {
@@ -25,7 +26,11 @@ func newPKICSR() *cobra.Command {
 		Short: "Ask a CA for a department's two certificates; the keys stay here",
 		Long: `Write sign.csr and enc.csr (PKCS #10) for the keys of the department's keyring,
 which is made if it is missing. Send both files to the CA, by any way on which
-nobody can exchange them; the private keys stay in the keyring.`,
+nobody can exchange them; the private keys stay in the keyring.
+
+A department that holds certificates of a licensed CA keeps its keys: it imports
+them into the keyring and names the certificates here, and copies go with the
+requests.`,
 		Example: "  xinqiao pki csr --dept minzheng --keyring minzheng/keys.xq --host 10.1.0.5 --out minzheng",
 		Args:    usageArgs(cobra.NoArgs),
 		PreRunE: usageFlags,
@@ -37,11 +42,15 @@ nobody can exchange them; the private keys stay in the keyring.`,
 	flags.StringVar(&f.out, "out", "", "directory for the requests, made if missing; older ones are replaced")
 	flags.StringArrayVar(&f.hosts, "host", nil, "host name or IP address of the node; may be repeated")
 	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "file with the passphrase of the keyring")
+	f.licensed.define(cmd, false)
 	mustRequire(cmd, "dept", "keyring", "out")
 	return cmd
 }
 
 func (f *csrFlags) run(cmd *cobra.Command) error {
+	if err := f.licensed.check(cmd, false); err != nil {
+		return err
+	}
 	keys, err := f.open(cmd)
 	if err != nil {
 		return err
@@ -51,19 +60,30 @@ func (f *csrFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	copies, err := f.licensed.copies(sign.Public(), enc.Public())
+	if err != nil {
+		return err
+	}
 	files, err := f.requests(sign, enc)
 	if err != nil {
 		return err
 	}
+	files = append(files, copies...)
 	if err := writeFiles(f.out, files); err != nil {
 		return err
 	}
-	hosts := ""
+	more := ""
 	for _, h := range f.hosts {
-		hosts += " --host " + h
+		more += " --host " + h
+	}
+	if len(copies) > 0 {
+		more += " --licensed-ca ROOT.pem --licensed-sign " + pkiLicensedSign + " --licensed-enc " + pkiLicensedEnc
+	}
+	if len(copies) > 2 {
+		more += " --licensed-chain " + pkiLicensedChain
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "wrote %s and %s in %s\nnext, at the CA: xinqiao pki issue --ca DIR --dept %s --csr %s --csr %s%s --out DIR\n",
-		pkiSignCSR, pkiEncCSR, f.out, f.dept, pkiSignCSR, pkiEncCSR, hosts)
+		pkiSignCSR, pkiEncCSR, f.out, f.dept, pkiSignCSR, pkiEncCSR, more)
 	fmt.Fprintf(cmd.ErrOrStderr(), "read the CA the keys' fingerprints, to be sure that nobody exchanged the files:\n  signing    %s\n  encryption %s\n",
 		cert.KeyFingerprint(sign.Public()), cert.KeyFingerprint(enc.Public()))
 	return nil

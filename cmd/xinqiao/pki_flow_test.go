@@ -236,7 +236,7 @@ func TestPKIRevokeAndRenew(t *testing.T) {
 	}
 	// The names come from the register: the requests' names need no --host again.
 	_, hints = mustPKI(t, o.args("renew", "minzheng", "m", "--early")...)
-	if strings.Count(hints, "holds until") != 2 || !strings.Contains(hints, "ledger") {
+	if strings.Count(hints, "holds until") != 2 || !strings.Contains(hints, "xinqiao renew") {
 		t.Errorf("renew tells: %s", hints)
 	}
 	renewed := o.chain(t, "m/sign.pem")

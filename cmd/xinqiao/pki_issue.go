@@ -21,6 +21,7 @@ type issueFlags struct {
 	ca, dept, keyring, out           string
 	hosts, csr                       []string
 	days                             int
+	licensed                         licensedFlags
 	web                              bool
 	passphraseFile, caPassphraseFile string
 }
@@ -31,7 +32,8 @@ func newPKIIssue() *cobra.Command {
 		Use:   "issue --ca DIR --out DIR (--dept D (--csr FILE --csr FILE | --keyring FILE) | --web --host H)",
 		Short: "Issue a department's two certificates, or a web certificate",
 		Long: `Issue a department's signing and encryption certificates for the keys of its two
-signing requests (see pki csr), whose names must all be accepted with --host; in
+signing requests (see pki csr), whose names must all be accepted with --host; with
+--licensed-ca, only if a licensed CA has certified the same keys for it before; in
 a small exchange, where the CA has the department's keyring at hand, for its keys,
 and the keyring is made if it is missing. With --web, issue a P-256 certificate and
 key for the addresses at which a department's own systems reach its node.`,
@@ -56,6 +58,7 @@ func (f *issueFlags) define(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.csr, "csr", nil, "signing request; twice, the signing key's first")
 	flags.StringVar(&f.keyring, "keyring", "", "the department's keyring, instead of requests")
 	flags.StringArrayVar(&f.hosts, "host", nil, "host name or IP address of the node; may be repeated")
+	f.licensed.define(cmd, true)
 	flags.IntVar(&f.days, "days", pkiDays, "days until the certificates expire")
 	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "file with the passphrase of the department's keyring")
 	flags.StringVar(&f.caPassphraseFile, "ca-passphrase-file", "", "file with the passphrase of the CA's keyring, if it is another")
@@ -80,7 +83,7 @@ func (f *issueFlags) run(cmd *cobra.Command, now time.Time) error {
 		return err
 	}
 	defer o.close()
-	g, err := f.grant(cmd, keys)
+	g, err := f.grant(cmd, keys, now)
 	if err != nil {
 		return err
 	}
@@ -110,6 +113,9 @@ func (f *issueFlags) check(cmd *cobra.Command) error {
 		return usageError(cmd, errors.New("--dept, and either --csr twice or --keyring, are needed"))
 	case len(f.csr) != 0 && len(f.csr) != 2:
 		return usageError(cmd, errors.New("--csr is needed twice: for the signing key, and for the encryption key"))
+	}
+	if err := f.licensed.check(cmd, true); err != nil {
+		return err
 	}
 	return f.checkDays(cmd)
 }
@@ -165,8 +171,15 @@ func (f *issueFlags) open(cmd *cobra.Command, now time.Time) (*office, *keyring.
 	return o, keys, nil
 }
 
-// grant reads what is asked for.
-func (f *issueFlags) grant(cmd *cobra.Command, keys *keyring.Keyring) (grant, error) {
+// grant reads what is asked for, and on whose word.
+func (f *issueFlags) grant(cmd *cobra.Command, keys *keyring.Keyring, now time.Time) (g grant, err error) {
+	if g, err = f.requests(cmd, keys); err == nil {
+		g.licensed, err = f.licensed.verify(cmd, g, now)
+	}
+	return g, err
+}
+
+func (f *issueFlags) requests(cmd *cobra.Command, keys *keyring.Keyring) (grant, error) {
 	request := func(usage cert.Usage, key gm.PublicKey) cert.Request {
 		return cert.Request{Dept: f.dept, Usage: usage, Key: key, Hosts: f.hosts, Lifetime: days(f.days)}
 	}

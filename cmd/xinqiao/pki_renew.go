@@ -49,7 +49,7 @@ func (f *issueFlags) renew(cmd *cobra.Command, early bool, now time.Time) error 
 	if len(f.hosts) == 0 {
 		f.hosts = current[0].Hosts
 	}
-	g, err := f.grant(cmd, keys)
+	g, err := f.grant(cmd, keys, now)
 	if err != nil {
 		return err
 	}
@@ -76,8 +76,8 @@ func (f *issueFlags) tellOverlap(cmd *cobra.Command, old []cert.Entry) {
 		fmt.Fprintf(w, "old %s certificate %s holds until %s\n", e.Usage, e.Serial, localTime(e.Until))
 	}
 	fmt.Fprintf(w, "before %s:\n"+
-		"  1. the authority enters the new certificates in the ledger\n"+
-		"  2. %s puts the files in the place of the old ones and restarts its node\n"+
+		"  1. %s puts the files in the place of the old ones and runs `xinqiao renew --config FILE`: its node goes on meanwhile\n"+
+		"  2. the authority gives out the trust file with the new one: xinqiao trust add --trust trust.json %s\n"+
 		"  3. the old ones end by themselves; a key that was lost or exchanged is revoked: xinqiao pki revoke --ca %s --serial S --reason superseded\n",
-		localTime(end), f.dept, f.ca)
+		localTime(end), f.dept, pkiSign, f.ca)
 }

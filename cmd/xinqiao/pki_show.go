@@ -150,9 +150,9 @@ func nextStep(r shown) string {
 	switch r.Kind {
 	case cert.KindDepartment:
 		if r.Status == "expiring" {
-			return fmt.Sprintf("xinqiao pki renew --ca DIR --dept %s --csr SIGN.csr --csr ENC.csr --out DIR, then enter the new certificates in the ledger", r.Name)
+			return fmt.Sprintf("xinqiao pki renew --ca DIR --dept %s --csr SIGN.csr --csr ENC.csr --out DIR, then xinqiao renew --config FILE on the node", r.Name)
 		}
-		return fmt.Sprintf("xinqiao pki issue --ca DIR --dept %s --csr SIGN.csr --csr ENC.csr --out DIR, then enter the new certificates in the ledger", r.Name)
+		return fmt.Sprintf("xinqiao pki issue --ca DIR --dept %s --csr SIGN.csr --csr ENC.csr --out DIR, then xinqiao renew --config FILE on the node", r.Name)
 	case cert.KindWeb:
 		return "xinqiao pki issue --web --ca DIR --out DIR --host " + strings.Join(r.Hosts, " --host ")
 	case cert.KindIssuingCA:

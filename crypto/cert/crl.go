@@ -285,7 +285,7 @@ func (r *Revocations) read(info cryptobyte.String) bool {
 	if err != nil {
 		return false
 	}
-	r.Issuer = name
+	r.Issuer = printable(name)
 	if body.PeekASN1Tag(cbasn1.SEQUENCE) {
 		var list cryptobyte.String
 		if !body.ReadASN1(&list, cbasn1.SEQUENCE) {

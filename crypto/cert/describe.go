@@ -55,7 +55,7 @@ func Describe(der []byte) (Description, error) {
 	}
 	sum := gm.Emmansun().Sum(der)
 	d := Description{
-		Name: c.Subject.CommonName, Issuer: c.Issuer.CommonName, Serial: fmt.Sprintf("%x", c.SerialNumber),
+		Name: printable(c.Subject.CommonName), Issuer: printable(c.Issuer.CommonName), Serial: fmt.Sprintf("%x", c.SerialNumber),
 		Fingerprint: hex.EncodeToString(sum[:]), NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 	}
 	switch {
@@ -98,7 +98,7 @@ func hostsOf(dept string, names []string, ips []net.IP) (hosts []string) {
 func describeWeb(c *x509.Certificate) Description {
 	sum := sha256.Sum256(c.Raw)
 	d := Description{
-		Kind: KindWeb, Name: c.Subject.CommonName, Issuer: c.Issuer.CommonName, Hosts: c.DNSNames, Serial: fmt.Sprintf("%x", c.SerialNumber),
+		Kind: KindWeb, Name: printable(c.Subject.CommonName), Issuer: printable(c.Issuer.CommonName), Hosts: c.DNSNames, Serial: fmt.Sprintf("%x", c.SerialNumber),
 		Fingerprint: hex.EncodeToString(sum[:]), NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 	}
 	for _, ip := range c.IPAddresses {

@@ -36,9 +36,8 @@ func (n *network) hold(t *testing.T, dept exchange.Dept) (stop func()) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() {
-		done <- keyring.NewAgent(openRing(t, n.dir(dept)), slog.New(slog.DiscardHandler)).Serve(ctx, l)
-	}()
+	agent := keyring.NewAgent(openRing(t, n.dir(dept)), slog.New(slog.DiscardHandler))
+	go func() { done <- agent.Serve(ctx, l) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
