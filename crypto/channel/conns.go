@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
+	"net"
 	"sync"
 	"time"
 
@@ -50,6 +50,7 @@ func (s *connections) all() []*Conn {
 
 // count notes how a handshake ended.
 func (s *connections) count(err error) {
+	var network net.Error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -65,7 +66,7 @@ func (s *connections) count(err error) {
 		s.stats.Identity++
 	case errors.Is(err, ErrProtocol):
 		s.stats.Protocol++
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
 		s.stats.TimedOut++
 	default: // the network: nobody listens, the connection was cut
 		s.stats.Failed++

@@ -11,7 +11,6 @@ import (
 	"io"
 	"math/big"
 	"net"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -96,7 +95,7 @@ func protocol13Error(err error) error {
 	switch {
 	case errors.As(err, &alert):
 		return fmt.Errorf("%w (%w)", ErrRefused, err)
-	case errors.As(err, &network), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.As(err, &network), errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrProtocol, err)

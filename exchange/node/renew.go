@@ -105,7 +105,7 @@ type Renewed struct {
 	Serial  string    `json:"serial"` // of the signing certificate in use now
 	Until   time.Time `json:"until"`
 	Web     time.Time `json:"web_until"` // of the HTTPS certificate in use now
-	Changed bool      `json:"changed"` // the ledger holds them since this call
+	Changed bool      `json:"changed"`   // the ledger holds them since this call
 }
 
 // Renew reads keyring and certificates again, that of HTTPS among them, shows the
