@@ -19,7 +19,7 @@ import (
 type identity struct {
 	keys     *keyring.Keyring
 	creds    atomic.Pointer[credentials]
-	web      tls.Certificate
+	web      atomic.Pointer[tls.Certificate]
 	engine   gm.Engine
 	second   gm.Engine
 	anchors  *anchors
@@ -52,9 +52,11 @@ func openIdentity(c Config, now time.Time, log *slog.Logger) (*identity, error) 
 	if id.revoked, err = openRevocations(c.CRL, id.anchors.root, log, now); err != nil {
 		return nil, fmt.Errorf("crl: %w", err)
 	}
-	if id.web, err = tls.LoadX509KeyPair(c.Web.Cert, c.Web.Key); err != nil {
-		return nil, fmt.Errorf("web certificate: %w", err)
+	web, err := readWeb(c)
+	if err != nil {
+		return nil, err
 	}
+	id.web.Store(web)
 	// Parsed once: this is asked about in every exchange, and a root's own signature
 	// does not change.
 	root, err := cert.ParseRoot(id.anchors.root)
@@ -78,6 +80,15 @@ func openIdentity(c Config, now time.Time, log *slog.Logger) (*identity, error) 
 	}
 	id.use(creds)
 	return id, nil
+}
+
+// readWeb reads the certificate of the HTTPS listener and its key.
+func readWeb(c Config) (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(c.Web.Cert, c.Web.Key)
+	if err != nil {
+		return nil, fmt.Errorf("web certificate: %w", err)
+	}
+	return &pair, nil
 }
 
 func (id *identity) certificate(c Config, path string, usage cert.Usage, now time.Time) ([]byte, cert.Identity, error) {
