@@ -57,8 +57,14 @@ func openIdentity(c Config, now time.Time, log *slog.Logger) (*identity, error) 
 		return nil, err
 	}
 	id.web.Store(web)
+	// Parsed once: this is asked about in every exchange, and a root's own signature
+	// does not change.
+	root, err := cert.ParseRoot(id.anchors.root)
+	if err != nil {
+		return nil, err
+	}
 	id.identify = func(der []byte, usage cert.Usage, at time.Time) (string, gm.PublicKey, error) {
-		who, err := cert.Verify(id.anchors.root, der, at)
+		who, err := root.Verify(der, at)
 		if err == nil && who.Usage != usage {
 			err = errors.New("the certificate is for another use")
 		}
