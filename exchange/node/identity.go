@@ -13,19 +13,23 @@ import (
 	"xinqiao/crypto/gm"
 	"xinqiao/crypto/keyring"
 	"xinqiao/exchange"
+	"xinqiao/ledger"
 )
 
 // identity is who this node is: its keys and the certificates that name them.
 type identity struct {
-	keys     *keyring.Keyring
-	creds    atomic.Pointer[credentials]
-	web      atomic.Pointer[tls.Certificate]
-	engine   gm.Engine
-	second   gm.Engine
-	anchors  *anchors
-	own      *ownCerts
-	revoked  *revocations
-	identify func(der []byte, usage cert.Usage, at time.Time) (string, gm.PublicKey, error)
+	keys    *keyring.Keyring
+	creds   atomic.Pointer[credentials]
+	web     atomic.Pointer[tls.Certificate]
+	engine  gm.Engine
+	second  gm.Engine
+	anchors *anchors
+	own     *ownCerts
+	revoked *revocations
+
+	// What was found out about certificates of either use.
+	signers *ledger.Identities
+	sealers *ledger.Identities
 }
 
 // openIdentity opens keyring, certificates and genesis and checks that they are
@@ -63,13 +67,17 @@ func openIdentity(c Config, now time.Time, log *slog.Logger) (*identity, error) 
 	if err != nil {
 		return nil, err
 	}
-	id.identify = func(der []byte, usage cert.Usage, at time.Time) (string, gm.PublicKey, error) {
-		who, err := root.Verify(der, at)
-		if err == nil && who.Usage != usage {
-			err = errors.New("the certificate is for another use")
+	identify := func(usage cert.Usage) func([]byte, time.Time) (string, gm.PublicKey, error) {
+		return func(der []byte, at time.Time) (string, gm.PublicKey, error) {
+			who, err := root.Verify(der, at)
+			if err == nil && who.Usage != usage {
+				err = errors.New("the certificate is for another use")
+			}
+			return who.Dept, who.Key, err
 		}
-		return who.Dept, who.Key, err
 	}
+	id.signers = ledger.NewIdentities(id.engine, identify(cert.Signing))
+	id.sealers = ledger.NewIdentities(id.engine, identify(cert.Encryption))
 	if id.keys, err = openKeyring(c, id.engine); err != nil {
 		return nil, fmt.Errorf("open the keyring: %w", err)
 	}
@@ -111,11 +119,11 @@ func (id *identity) certificate(c Config, path string, usage cert.Usage, now tim
 }
 
 func (id *identity) signing(der []byte, at time.Time) (string, gm.PublicKey, error) {
-	return id.identify(der, cert.Signing, at)
+	return id.signers.At(der, at)
 }
 
 func (id *identity) sealing(der []byte, at time.Time) (string, gm.PublicKey, error) {
-	return id.identify(der, cert.Encryption, at)
+	return id.sealers.At(der, at)
 }
 
 // authorityEnc returns the authority's encryption key from the genesis.
