@@ -128,7 +128,7 @@ func newSampler(n *Node) *sampler {
 		"ok": func(s channel.Stats) uint64 { return s.OK }, "protocol": func(s channel.Stats) uint64 { return s.Protocol },
 		"identity": func(s channel.Stats) uint64 { return s.Identity }, "not_admitted": func(s channel.Stats) uint64 { return s.NotAdmitted },
 		"too_many": func(s channel.Stats) uint64 { return s.TooMany },
-		"refused": func(s channel.Stats) uint64 { return s.Refused }, "timeout": func(s channel.Stats) uint64 { return s.TimedOut },
+		"refused":  func(s channel.Stats) uint64 { return s.Refused }, "timeout": func(s channel.Stats) uint64 { return s.TimedOut },
 		"shed": func(s channel.Stats) uint64 { return s.Shed }, "failed": func(s channel.Stats) uint64 { return s.Failed },
 	} {
 		add(prometheus.CounterValue, "channel_handshakes_total", "Handshakes with other nodes, both ways, by how they ended.",
