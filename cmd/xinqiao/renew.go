@@ -16,9 +16,10 @@ func newRenewCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "renew --config FILE",
 		Short: "Have a running node take its new certificates and keys",
-		Long: `Have a running node read its keyring and its certificates again and put the
-certificates on the ledger. Exchanges go on meanwhile. What was signed, sealed or
-issued under the earlier ones stays good: the new entry lists them.
+		Long: `Have a running node read its keyring and its certificates again, that of HTTPS
+among them, and put the department's on the ledger. Exchanges go on meanwhile. What
+was signed, sealed or issued under the earlier ones stays good: the new entry lists
+them.
 
 When a key was lost, --forget lists none of them. Then nothing that was signed with
 the lost key counts any more: answers are not handed out again, and materials have
@@ -64,12 +65,12 @@ to be issued anew.`,
 
 func sayRenewed(cmd *cobra.Command, r node.Renewed) error {
 	const local = "2006-01-02 15:04 MST"
+	state := "in force"
 	if !r.Changed {
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "nothing has changed: the ledger holds the configured certificates, or newer ones (signing certificate %s, until %s)\n",
-			r.Serial, r.Until.Local().Format(local))
-		return err
+		state = "the ledger holds the configured certificates already, or newer ones"
 	}
-	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "in force: signing certificate %s, until %s\n", r.Serial, r.Until.Local().Format(local)); err != nil {
+	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: signing certificate %s, until %s\nHTTPS certificate read again: until %s\n", state,
+		r.Serial, r.Until.Local().Format(local), r.Web.Local().Format(local)); err != nil || !r.Changed {
 		return err
 	}
 	fmt.Fprintln(cmd.ErrOrStderr(), "next: the authority adds it to the trust file (xinqiao trust add); keep the old keys until nothing that was sealed to them is needed")

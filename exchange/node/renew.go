@@ -109,9 +109,11 @@ type Renewed struct {
 }
 
 // Renew reads keyring and certificates again, that of HTTPS among them, shows the
-// new ones to whoever connects and puts the department's on the ledger, under those in force. Exchanges go on meanwhile: what
-// rests on the earlier certificates stays, unless forget says that they must not
-// be believed any more. On failure the node goes on with what it had.
+// new ones to whoever connects and puts the department's on the ledger, under
+// those in force. Exchanges go on meanwhile: what rests on the earlier certificates
+// stays, unless forget says that they must not be believed any more. When a file is
+// at fault, the node goes on with all that it had; when the ledger does not take the
+// change, it shows the new ones already, and Renew may be called again.
 func (n *Node) Renew(ctx context.Context, forget bool) (Renewed, error) {
 	if err := n.id.keys.Reload(); err != nil {
 		return Renewed{}, fmt.Errorf("read the keyring again: %w", err)
@@ -123,6 +125,9 @@ func (n *Node) Renew(ctx context.Context, forget bool) (Renewed, error) {
 	web, err := readWeb(n.cfg)
 	if err != nil {
 		return Renewed{}, err
+	}
+	if now := n.clock(); now.After(web.Leaf.NotAfter) {
+		return Renewed{}, fmt.Errorf("web certificate: it has ended at %s", web.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	if err := n.end.Reload(creds.channel()); err != nil {
 		return Renewed{}, err

@@ -315,11 +315,24 @@ func TestRenewedWebCertificate(t *testing.T) {
 		return c.ConnectionState().PeerCertificates[0].SerialNumber.String()
 	}
 	before := serial()
-	webCert, webKey, err := cert.IssueWeb(n.WebCA, mustRead(t, filepath.Join(n.Dir, "ca", "web-ca.key")), []string{"127.0.0.1"}, time.Now(), time.Hour)
+	webCert, webKey, err := cert.IssueWeb(n.WebCA, mustRead(t, filepath.Join(n.Dir, "ca", "web-ca.key")), []string{"127.0.0.1"}, time.Now(), 5*time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg := n.config(t, demo.Gongan)
+	n.skew.Store(int64(2 * time.Hour)) // by the node's clock; the client's is right
+	ended, endedKey, err := cert.IssueWeb(n.WebCA, mustRead(t, filepath.Join(n.Dir, "ca", "web-ca.key")), []string{"127.0.0.1"}, time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, bad := range map[string][2][]byte{"ended": {ended, endedKey}, "of another key": {webCert, endedKey}, "damaged": {webCert[:40], webKey}} {
+		if err := errors.Join(os.WriteFile(cfg.Web.Cert, bad[0], 0o644), os.WriteFile(cfg.Web.Key, bad[1], 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.nodes[demo.Gongan].Renew(t.Context(), false); err == nil || errors.Is(err, node.ErrNotInForce) || serial() != before {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	if err := errors.Join(os.WriteFile(cfg.Web.Cert, webCert, 0o644), os.WriteFile(cfg.Web.Key, webKey, 0o600)); err != nil {
 		t.Fatal(err)
 	}
