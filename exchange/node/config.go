@@ -85,12 +85,12 @@ type System struct {
 	Name string `yaml:"name"`
 	// Token is the SM3 hash, hexadecimal, of the system's bearer token: what
 	// `printf %s TOKEN | openssl dgst -sm3` prints. The token itself is nowhere.
-	Token string `yaml:"token_sm3"`
+	Token string `yaml:"token_sm3,omitempty"`
 	// Key is the file with the SM2 public key with which the system signs its
 	// requests (RFC 9421): PEM, as `openssl pkey -pubout` writes it.
-	Key string `yaml:"key"`
+	Key string `yaml:"key,omitempty"`
 	// Signed means that the system must sign and its token is not accepted.
-	Signed  bool        `yaml:"signed"`
+	Signed  bool        `yaml:"signed,omitempty"`
 	Scopes  []api.Scope `yaml:"scopes"`  // exchange, consent, catalogue, ledger
 	Expires string      `yaml:"expires"` // RFC 3339
 }
