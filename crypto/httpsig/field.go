@@ -103,7 +103,14 @@ func formatBytes(label string, value []byte) string {
 
 // quote writes a string of RFC 8941. The caller has checked its characters.
 func quote(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	b := append(make([]byte, 0, len(s)+2), '"')
+	for i := range len(s) {
+		if s[i] == '"' || s[i] == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, s[i])
+	}
+	return string(append(b, '"'))
 }
 
 // scanner takes tokens of RFC 8941 from the front of rest. After the first that

@@ -157,6 +157,8 @@ func TestRefused(t *testing.T) {
 		"type twice":                {httpsig.Malformed, replace("Content-Type", "Content-Type: text/plain\r\nContent-Type")},
 		"key twice":                 {httpsig.Malformed, replace("Idempotency-Key", "Idempotency-Key: key-0000\r\nIdempotency-Key")},
 		"signature twice":           {httpsig.Malformed, replace("Signature: ", "Signature: sig1=:AA==:\r\nSignature: ")},
+		"a signature after it":      {httpsig.Malformed, replace("\r\n\r\n", "\r\nSignature: sig1=:AA==:\r\n\r\n")},
+		"an input after it":         {httpsig.Malformed, replace("\r\n\r\n", "\r\nSignature-Input: sig0=()\r\n\r\n")},
 		"signatures joined":         {httpsig.Malformed, replace("Signature: ", "Signature: sig0=:AA==:, ")},
 		"inputs joined":             {httpsig.Malformed, replace("Signature-Input: ", "Signature-Input: sig0=(), ")},
 		"input twice":               {httpsig.Malformed, replace("Signature-Input: ", "Signature-Input: sig0=()\r\nSignature-Input: ")},
@@ -265,7 +267,8 @@ func TestTimes(t *testing.T) {
 	}
 	for name, times := range map[string][2]int64{
 		"good for too long": {0, 301}, "ends before it begins": {0, -1}, "far away": {0, 999_999_999_999_999 - noon.Unix()},
-		"long ago": {-noon.Unix(), 300}, "before the epoch": {-999_999_999_999_999 - noon.Unix(), 0},
+		"ends before it begins, in the future": {50, 10},
+		"long ago":                             {-noon.Unix(), 300}, "before the epoch": {-999_999_999_999_999 - noon.Unix(), 0},
 	} {
 		wire := signed(t, key, params(), "GET", "/", "")
 		wire = strings.Replace(wire, fmt.Sprintf("created=%d;expires=%d", noon.Unix(), noon.Unix()+60),
@@ -291,6 +294,13 @@ func TestBodyIsReadLast(t *testing.T) {
 	v := verifier(key)
 	if _, err := v.Verify(noon, httpsig.Received(r, "https"), func() ([]byte, error) { t.Error("read"); return nil, nil }); httpsig.KindOf(err) != httpsig.Signature {
 		t.Error(err)
+	}
+	if r, err = parse(signed(t, key, params(), "GET", "/", "")); err != nil {
+		t.Fatal(err)
+	}
+	// Whoever fills in the Message was wrong about the body.
+	if _, err := v.Verify(noon, httpsig.Received(r, "https"), func() ([]byte, error) { return []byte(body), nil }); httpsig.KindOf(err) != httpsig.Coverage {
+		t.Errorf("a body that nobody signed: %v", err)
 	}
 	broken := errors.New("broke off")
 	if r, err = parse(signed(t, key, params(), "POST", "/", body)); err != nil {
@@ -442,6 +452,32 @@ func TestSignRefuses(t *testing.T) {
 	}
 }
 
+// TestParse holds the parser to the subset.
+func TestParse(t *testing.T) {
+	t.Parallel()
+	for field, good := range map[string]bool{
+		`a=()`: true, `*a.b-c_d*1=();b=0`: true, `a=("b" "c");d=-12;e="f"`: true, `a=("\\" "\"");k="\"\\"`: true, `a=();b=123456789012345`: true,
+		``: false, `a`: false, `a=`: false, `=()`: false, `A=()`: false, `1=()`: false, ` a=()`: false, `a=() `: false, `a=(`: false, `a=("b`: false,
+		`a=("b"  "c")`: false, `a=( "b")`: false, `a=("b" )`: false, `a=("b""c")`: false, `a=("\a")`: false, `a=("\`: false, "a=(\"\x7f\")": false,
+		"a=(\"\x01\")": false, `a=("é")`: false, `a=("b";req)`: false, `a=(b)`: false, `a=(), b=()`: false, `a=();`: false, `a=();b`: false, `a=();b=`: false,
+		`a=();b=c`: false, `a=();b=1.0`: false, `a=();b=?1`: false, `a=();b=:AA==:`: false, `a=();b=-0`: false, `a=();b=01`: false, `a=();b=-`: false,
+		`a=();b=1-`: false, `a=();b=1234567890123456`: false, `a=(); b=1`: false, `a=();B=1`: false, `a="b"`: false,
+		`a=(` + strings.Repeat(`"b" `, 32) + `"b")`: false, `a=()` + strings.Repeat(`;b=1`, 17): false, `a=("` + strings.Repeat("b", 4096) + `")`: false,
+	} {
+		if got, err := httpsig.ParseInput(field); (err == nil) != good || good && got != field || !good && httpsig.KindOf(err) != httpsig.Malformed {
+			t.Errorf("%q: %q, %v", field, got, err)
+		}
+	}
+	for field, good := range map[string]bool{
+		`a=::`: true, `a=:AA==:`: true, `a=:+/8=:`: true, `a=:AB==:`: false, `a=:AA:`: false, `a=:AA=:`: false, `a=:-_8=:`: false, "a=:AA\n==:": false,
+		`a=:AA==`: false, `a=:AA==:;b`: false, `a=:AA==:, b=:AA==:`: false, `:AA==:`: false, `a=AA==`: false, ``: false, `a=:` + strings.Repeat("A", 4096) + `:`: false,
+	} {
+		if got, ok := httpsig.ParseBytes(field); ok != good || good && got != field {
+			t.Errorf("%q: %q, %t", field, got, ok)
+		}
+	}
+}
+
 // TestOpenSSL signs a base with the openssl program, and has it verify ours.
 func TestOpenSSL(t *testing.T) {
 	t.Parallel()
@@ -488,4 +524,30 @@ func TestOpenSSL(t *testing.T) {
 		t.Fatal(err)
 	}
 	run("-verify", "-pubin", "-inkey", public, "-in", in, "-sigfile", file("ours", ours))
+}
+
+// BenchmarkVerify verifies a question of the usual size, parsed already.
+func BenchmarkVerify(b *testing.B) {
+	key := fixed(b)
+	e := gm.Emmansun()
+	v := verifier(key)
+	v.Replays = httpsig.NewReplays(e, noon, 1<<30)
+	content := []byte(strings.Repeat("x", 500))
+	messages := make([]httpsig.Message, b.N)
+	for i := range messages {
+		p := params()
+		p.Nonce = fmt.Sprintf("%016d", i)
+		r, err := parse(signed(b, key, p, "POST", "/api/v1/exchanges", string(content)))
+		if err != nil {
+			b.Fatal(err)
+		}
+		messages[i] = httpsig.Received(r, "https")
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for _, m := range messages {
+		if _, err := v.Verify(noon, m, func() ([]byte, error) { return content, nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -215,3 +215,24 @@ func TestConfigOfKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusalsHaveCodes: every kind of package httpsig has a stable code, and
+// only what may pass is worth another try.
+func TestRefusalsHaveCodes(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[httpsig.Kind]exchange.Error{
+		httpsig.Malformed:  {Kind: exchange.Unauthenticated, Code: exchange.CodeSignature},
+		httpsig.Unsigned:   {Kind: exchange.Unauthenticated, Code: exchange.CodeCredentials},
+		httpsig.Coverage:   {Kind: exchange.Unauthenticated, Code: exchange.CodeSignature},
+		httpsig.Expired:    {Kind: exchange.Unauthenticated, Code: exchange.CodeExpired},
+		httpsig.Replayed:   {Kind: exchange.Unauthenticated, Code: exchange.CodeReplay},
+		httpsig.UnknownKey: {Kind: exchange.Unauthenticated, Code: exchange.CodeCredentials},
+		httpsig.Digest:     {Kind: exchange.Unauthenticated, Code: exchange.CodeSignature},
+		httpsig.Signature:  {Kind: exchange.Unauthenticated, Code: exchange.CodeSignature},
+		httpsig.Full:       {Kind: exchange.Unavailable, Code: exchange.CodeBusy},
+	} {
+		if got := api.Unverified(&httpsig.Error{Kind: kind, Msg: "why"}); got.Kind != want.Kind || got.Code != want.Code || got.Msg != "why" {
+			t.Errorf("%s: %s %s", kind, got.Kind, got.Code)
+		}
+	}
+}
