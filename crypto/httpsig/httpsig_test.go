@@ -31,12 +31,10 @@ const (
 	body  = `{"holder":"minzheng"}`
 )
 
-// signer holds a key in the way that a test may.
-type signer struct{ *gm.PrivateKey }
-
-func (s signer) Sign(msg []byte) ([]byte, error) {
-	sig, err := gm.Emmansun().Sign(s.PrivateKey, msg)
-	return sig.ASN1(), err
+// signer is a key with its public one.
+type signer struct {
+	httpsig.Key
+	*gm.PrivateKey
 }
 
 // fixed is the scalar 1..32, so that runs repeat.
@@ -50,7 +48,7 @@ func fixed(t testing.TB) signer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return signer{key}
+	return signer{httpsig.NewKey(gm.Emmansun(), key), key}
 }
 
 func verifier(key signer) *httpsig.Verifier {
@@ -287,7 +285,7 @@ func TestBodyIsReadLast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := parse(signed(t, signer{other}, params(), "POST", "/", body))
+	r, err := parse(signed(t, httpsig.NewKey(gm.Emmansun(), other), params(), "POST", "/", body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -419,6 +417,17 @@ func TestOneOfMany(t *testing.T) {
 	wg.Wait()
 	if accepted.Load() != 4 || replayed.Load() != 28 {
 		t.Errorf("%d accepted, %d replayed; want 4 and 28", accepted.Load(), replayed.Load())
+	}
+}
+
+func TestKeyPrintsRedacted(t *testing.T) {
+	t.Parallel()
+	key := fixed(t)
+	withheld := key.PrivateKey.String()
+	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
+		if got := fmt.Sprintf(format, key.Key); got != withheld {
+			t.Errorf("%s: %s", format, got)
+		}
 	}
 }
 

@@ -17,6 +17,30 @@ type Key interface {
 	Sign(msg []byte) ([]byte, error)
 }
 
+// NewKey returns a key that signs in this process, for a system that keeps its
+// key in a file (gm.ParsePrivatePEM). It prints redacted.
+func NewKey(e gm.Engine, key *gm.PrivateKey) Key { return software{e, key} }
+
+type software struct {
+	engine gm.Engine
+	key    *gm.PrivateKey
+}
+
+// Sign signs with the engine.
+func (s software) Sign(msg []byte) ([]byte, error) {
+	sig, err := s.engine.Sign(s.key, msg)
+	if err != nil {
+		return nil, err
+	}
+	return sig.ASN1(), nil
+}
+
+// String withholds the key.
+func (s software) String() string { return s.key.String() }
+
+// GoString withholds the key.
+func (s software) GoString() string { return s.key.GoString() }
+
 // Params are what a signature says about itself.
 type Params struct {
 	KeyID   string    // whose key it is, as the verifier knows it

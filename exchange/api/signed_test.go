@@ -15,22 +15,14 @@ import (
 	"xinqiao/exchange/api"
 )
 
-// softKey signs in the process, as only a test may.
-type softKey struct{ *gm.PrivateKey }
-
-func (k softKey) Sign(msg []byte) ([]byte, error) {
-	sig, err := gm.Emmansun().Sign(k.PrivateKey, msg)
-	return sig.ASN1(), err
-}
-
-func newKey(t testing.TB, seed byte) softKey {
+func newKey(t testing.TB, seed byte) *gm.PrivateKey {
 	t.Helper()
 	scalar := [32]byte{31: seed}
 	key, err := gm.NewPrivateKey(scalar[:])
 	if err != nil {
 		t.Fatal(err)
 	}
-	return softKey{key}
+	return key
 }
 
 // withKeys adds systems: "signer" must sign and has a token too, "both" may do either.
@@ -48,7 +40,7 @@ func withKeys(t testing.TB) func(*api.Config) {
 
 // signedRequest is a request as the server gets it; headers come in pairs and
 // are set before it is signed.
-func signedRequest(t testing.TB, key softKey, p httpsig.Params, method, target, body string, headers ...string) *http.Request {
+func signedRequest(t testing.TB, key *gm.PrivateKey, p httpsig.Params, method, target, body string, headers ...string) *http.Request {
 	t.Helper()
 	out, err := http.NewRequestWithContext(t.Context(), method, "https://node.example"+target, nil)
 	if err != nil {
@@ -60,7 +52,7 @@ func signedRequest(t testing.TB, key softKey, p httpsig.Params, method, target, 
 	for i := 0; i < len(headers); i += 2 {
 		out.Header.Set(headers[i], headers[i+1])
 	}
-	if err := httpsig.Sign(gm.Emmansun(), key, p, out, []byte(body)); err != nil {
+	if err := httpsig.Sign(gm.Emmansun(), httpsig.NewKey(gm.Emmansun(), key), p, out, []byte(body)); err != nil {
 		t.Fatal(err)
 	}
 	in := httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
@@ -106,7 +98,7 @@ func TestSignedQuestion(t *testing.T) {
 func TestSignedRefused(t *testing.T) {
 	t.Parallel()
 	const ask = "/api/v1/exchanges"
-	good := func(t *testing.T, key softKey, p httpsig.Params) *http.Request {
+	good := func(t *testing.T, key *gm.PrivateKey, p httpsig.Params) *http.Request {
 		return signedRequest(t, key, p, "POST", ask, question, "Idempotency-Key", "key-0000-0001")
 	}
 	later := func(d time.Duration) httpsig.Params {

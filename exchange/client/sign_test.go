@@ -14,38 +14,32 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"xinqiao/crypto/gm"
+	"xinqiao/crypto/httpsig"
 	"xinqiao/exchange"
 	"xinqiao/exchange/client"
 )
 
-// key signs in the process, as only a test may; with a cause it fails.
-type key struct {
-	*gm.PrivateKey
-	cause error
-}
+// broken is a key that is not there.
+type broken struct{ error }
 
-func (k key) Sign(msg []byte) ([]byte, error) {
-	if k.cause != nil {
-		return nil, k.cause
-	}
-	sig, err := gm.Emmansun().Sign(k.PrivateKey, msg)
-	return sig.ASN1(), err
-}
+func (b broken) Sign([]byte) ([]byte, error) { return nil, b.error }
 
-func testKey(t *testing.T) key {
+func signer(t *testing.T) httpsig.Key { return httpsig.NewKey(gm.Emmansun(), testKey(t)) }
+
+func testKey(t *testing.T) *gm.PrivateKey {
 	t.Helper()
 	scalar := [32]byte{31: 9}
 	k, err := gm.NewPrivateKey(scalar[:])
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key{PrivateKey: k}
+	return k
 }
 
 func dialSigned(t *testing.T, h http.Handler) *client.Client {
 	t.Helper()
 	url, pool := serve(t, h)
-	c := client.NewSigned(url, pool, "signer", testKey(t))
+	c := client.NewSigned(url, pool, "signer", signer(t))
 	c.SetClock(func() time.Time { return noon })
 	c.SetWait(func(ctx context.Context, _ time.Duration) error { return ctx.Err() })
 	return c
@@ -116,23 +110,23 @@ func TestSignedFailures(t *testing.T) {
 	t.Parallel()
 	b := &broker{answer: allowed}
 	url, pool := serve(t, handler(t, b))
-	broken := errors.New("the token was pulled out")
+	pulled := errors.New("the token was pulled out")
 	right := func() time.Time { return noon }
 	for name, c := range map[string]struct {
 		url    string
 		pool   *x509.CertPool
 		system string
-		key    key
+		key    httpsig.Key
 		now    func() time.Time
 		kind   exchange.Kind
 		code   exchange.Code
 		cause  error
 	}{
-		"the key is away":  {url, pool, "signer", key{cause: broken}, right, exchange.Unavailable, exchange.CodeKeys, broken},
-		"a wrong clock":    {url, pool, "signer", testKey(t), func() time.Time { return noon.Add(time.Hour) }, exchange.Unauthenticated, exchange.CodeExpired, nil},
-		"another's name":   {url, pool, "portal", testKey(t), right, exchange.Unauthenticated, exchange.CodeCredentials, nil},
-		"a malformed name": {url, pool, "Sig Ner", testKey(t), right, exchange.Invalid, exchange.CodeField, nil},
-		"a wrong address":  {"http://127.0.0.1", pool, "signer", testKey(t), right, exchange.Invalid, exchange.CodeField, nil},
+		"the key is away":  {url, pool, "signer", broken{pulled}, right, exchange.Unavailable, exchange.CodeKeys, pulled},
+		"a wrong clock":    {url, pool, "signer", signer(t), func() time.Time { return noon.Add(time.Hour) }, exchange.Unauthenticated, exchange.CodeExpired, nil},
+		"another's name":   {url, pool, "portal", signer(t), right, exchange.Unauthenticated, exchange.CodeCredentials, nil},
+		"a malformed name": {url, pool, "Sig Ner", signer(t), right, exchange.Invalid, exchange.CodeField, nil},
+		"a wrong address":  {"http://127.0.0.1", pool, "signer", signer(t), right, exchange.Invalid, exchange.CodeField, nil},
 	} {
 		cl := client.NewSigned(c.url, c.pool, c.system, c.key)
 		cl.SetClock(c.now)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"xinqiao/crypto/gm"
+	"xinqiao/crypto/httpsig"
 	"xinqiao/exchange"
 	"xinqiao/exchange/client"
 	"xinqiao/exchange/demo"
@@ -50,14 +51,6 @@ func giveKeys(t *testing.T, n *network) {
 	}
 }
 
-// fileKey signs as the system that holds the file.
-type fileKey struct{ *gm.PrivateKey }
-
-func (k fileKey) Sign(msg []byte) ([]byte, error) {
-	sig, err := gm.Emmansun().Sign(k.PrivateKey, msg)
-	return sig.ASN1(), err
-}
-
 // signedRequests asks with the Go client, which signs: the same system, key and
 // question give the same answer, whether signed or with the token.
 func signedRequests(t *testing.T, n *network) {
@@ -65,16 +58,17 @@ func signedRequests(t *testing.T, n *network) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := gm.ParsePrivatePEM(file)
+	private, err := gm.ParsePrivatePEM(file)
 	if err != nil {
 		t.Fatal(err)
 	}
+	key := httpsig.NewKey(gm.Emmansun(), private)
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(n.WebCA) {
 		t.Fatal("the web CA does not parse")
 	}
 	url := n.Site(demo.Zhujian).URL
-	sdk := client.NewSigned(url, pool, "counter", fileKey{key})
+	sdk := client.NewSigned(url, pool, "counter", key)
 	c := n.consent(t, form(demo.Wife(), "ZJ-SIGNED", 5))
 	q, idempotency := question(demo.Wife(), "ZJ-SIGNED", c.ID), client.NewKey()
 	first, err := sdk.Ask(t.Context(), idempotency, q)
@@ -91,11 +85,11 @@ func signedRequests(t *testing.T, n *network) {
 	if got := n.accesses(t, demo.Minzheng, "ZJ-SIGNED"); len(got) != 1 {
 		t.Errorf("%d entries, want 1", len(got))
 	}
-	stranger := client.NewSigned(url, pool, "archive", fileKey{key}) // another system's name
+	stranger := client.NewSigned(url, pool, "archive", key) // another system's name
 	if _, err := stranger.Ask(t.Context(), client.NewKey(), q); exchange.AsError(err).Code != exchange.CodeSignature {
 		t.Errorf("under another system's name: %v", err)
 	}
-	other := client.NewSigned(n.Site(demo.Gongan).URL, pool, "counter", fileKey{key}) // a node that does not know the key
+	other := client.NewSigned(n.Site(demo.Gongan).URL, pool, "counter", key) // a node that does not know the key
 	if _, err := other.Ask(t.Context(), client.NewKey(), q); exchange.AsError(err).Code != exchange.CodeCredentials {
 		t.Errorf("at another node: %v", err)
 	}
