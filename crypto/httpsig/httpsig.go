@@ -44,12 +44,12 @@ const (
 	UnknownKey                 // nobody's key
 	Digest                     // the body is not the one that was signed
 	Signature                  // the key did not sign this
-	Full                       // no room to remember another nonce; later there is
+	Later                      // whether it is a replay cannot be told now; signed again later it can
 )
 
 // String returns the kind's name.
 func (k Kind) String() string {
-	names := [...]string{"unknown", "malformed", "unsigned", "coverage", "expired", "replayed", "unknown key", "digest", "signature", "full"}
+	names := [...]string{"unknown", "malformed", "unsigned", "coverage", "expired", "replayed", "unknown key", "digest", "signature", "later"}
 	if k < 0 || int(k) >= len(names) {
 		return names[0]
 	}

@@ -369,9 +369,9 @@ func TestReplaysAreBounded(t *testing.T) {
 		{0, "a", "1", 20 * s, httpsig.Replayed}, // the same nonce in another signature
 		{0, "a", "2", 10 * s, 0},
 		{0, "a", "3", 20 * s, 0},
-		{0, "a", "4", 20 * s, httpsig.Full},
+		{0, "a", "4", 20 * s, httpsig.Later},
 		{0, "b", "4", 20 * s, 0}, // another key has room of its own
-		{10 * s, "a", "4", 20 * s, httpsig.Full},
+		{10 * s, "a", "4", 20 * s, httpsig.Later},
 		{10 * s, "a", "1", 20 * s, httpsig.Replayed}, // good to the last moment
 		{11 * s, "a", "4", 20 * s, 0},
 		{5 * s, "a", "1", 10 * s, httpsig.Expired}, // forgotten, and the clock set back
@@ -385,7 +385,7 @@ func TestReplaysAreBounded(t *testing.T) {
 		t.Errorf("%d nonces are kept, want 3", n)
 	}
 	err := r.Add(noon, "c", "1", noon.Add(-time.Second), noon.Add(time.Minute))
-	if httpsig.KindOf(err) != httpsig.Expired {
+	if httpsig.KindOf(err) != httpsig.Later {
 		t.Errorf("from before the start: %v", err)
 	}
 }

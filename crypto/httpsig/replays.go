@@ -29,16 +29,17 @@ type nonces struct {
 
 // NewReplays returns a memory of at most perKey nonces for each key. Memory does
 // not outlive the process, so signatures from before since, its start, are
-// refused. The caller keeps the number of keys bounded: only known ones are added.
+// refused: nobody knows whether they were used. The caller keeps the number of keys bounded: only known ones are added.
 func NewReplays(e gm.Engine, since time.Time, perKey int) *Replays {
 	return &Replays{engine: e, since: since, perKey: perKey, keys: map[string]*nonces{}}
 }
 
 // Add notes a nonce of a signature that held. It fails with Replayed, with
-// Expired for what may have been seen and forgotten, and with Full.
+// Expired for what was forgotten before the clock was set back, and with Later
+// when there is no room or the signature is from before the memory begins.
 func (r *Replays) Add(now time.Time, keyID, nonce string, created, expires time.Time) error {
 	if created.Before(r.since) {
-		return fail(Expired, "the signature is from before this server started: sign again")
+		return fail(Later, "the signature is from before this server started: sign again")
 	}
 	hash := r.engine.Sum([]byte(nonce))
 	r.mu.Lock()
@@ -56,7 +57,7 @@ func (r *Replays) Add(now time.Time, keyID, nonce string, created, expires time.
 		return fail(Replayed, "the nonce was used before")
 	}
 	if len(n.seen) >= r.perKey {
-		return fail(Full, "too many signatures of this key are in force at once")
+		return fail(Later, "too many signatures of this key are in force at once")
 	}
 	n.seen[hash] = struct{}{}
 	n.until[expires.Unix()] = append(n.until[expires.Unix()], hash)

@@ -96,7 +96,7 @@ func unverified(err error) *exchange.Error {
 		out.Code = exchange.CodeExpired
 	case httpsig.Replayed:
 		out.Code = exchange.CodeReplay
-	case httpsig.Full:
+	case httpsig.Later:
 		out.Kind, out.Code = exchange.Unavailable, exchange.CodeBusy
 	}
 	return out

@@ -139,7 +139,7 @@ func TestSignedRefused(t *testing.T) {
 		"no scope":         {func(t *testing.T) *http.Request { return good(t, newKey(t, 4), by("both", 1)) }, 403, exchange.CodeScope},
 		"from the future":  {func(t *testing.T) *http.Request { return good(t, newKey(t, 3), later(2*time.Minute)) }, 401, exchange.CodeExpired},
 		"too old":          {func(t *testing.T) *http.Request { return good(t, newKey(t, 3), later(-2*time.Minute)) }, 401, exchange.CodeExpired},
-		"before the start": {func(t *testing.T) *http.Request { return good(t, newKey(t, 3), later(-30*time.Second)) }, 401, exchange.CodeExpired},
+		"before the start": {func(t *testing.T) *http.Request { return good(t, newKey(t, 3), later(-30*time.Second)) }, 503, exchange.CodeBusy},
 		"another host": {func(t *testing.T) *http.Request {
 			req := good(t, newKey(t, 3), by("signer", 1))
 			req.Host = "other.example"
@@ -221,7 +221,7 @@ func TestRefusalsHaveCodes(t *testing.T) {
 		httpsig.UnknownKey: {Kind: exchange.Unauthenticated, Code: exchange.CodeCredentials},
 		httpsig.Digest:     {Kind: exchange.Unauthenticated, Code: exchange.CodeSignature},
 		httpsig.Signature:  {Kind: exchange.Unauthenticated, Code: exchange.CodeSignature},
-		httpsig.Full:       {Kind: exchange.Unavailable, Code: exchange.CodeBusy},
+		httpsig.Later:      {Kind: exchange.Unavailable, Code: exchange.CodeBusy},
 	} {
 		if got := api.Unverified(&httpsig.Error{Kind: kind, Msg: "why"}); got.Kind != want.Kind || got.Code != want.Code || got.Msg != "why" {
 			t.Errorf("%s: %s %s", kind, got.Kind, got.Code)

@@ -67,6 +67,19 @@ func TestSignedCalls(t *testing.T) {
 	}
 }
 
+// TestJustStarted: a node cannot tell what was signed before its start from a
+// replay, so a client whose clock is slow signs again until it may.
+func TestJustStarted(t *testing.T) {
+	t.Parallel()
+	b := &broker{answer: allowed}
+	c := dialSigned(t, handler(t, b))
+	var readings atomic.Int64
+	c.SetClock(func() time.Time { return noon.Add(time.Duration(readings.Add(1)-4) * time.Second) })
+	if a, err := c.Ask(t.Context(), "key-0000-0001", question); err != nil || a.ID != someID || readings.Load() != 4 {
+		t.Errorf("%v, %v after %d readings of the clock, want 4", a.ID, err, readings.Load())
+	}
+}
+
 // TestSentTwice has the way to the node deliver each first request a second
 // time and lose the first response, as net/http does when a kept connection ends.
 func TestSentTwice(t *testing.T) {
