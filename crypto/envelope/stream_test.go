@@ -241,20 +241,3 @@ func TestTenThousandChangedBytes(t *testing.T) {
 		t.Errorf("the unchanged envelope: %v; %d changed ones open", err, opened)
 	}
 }
-
-// FuzzReader holds a Reader to what Open says.
-func FuzzReader(f *testing.F) {
-	h := newHolder(f, gm.Emmansun())
-	for _, n := range []int{0, 5, chunkSize, chunkSize + 1} {
-		f.Add(seal(f, nil, text(n), h))
-	}
-	f.Add([]byte("XQE1"))
-	f.Add([]byte("XQE1\x00\x00\x00\x01\xa0"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if got, err := h.open(nil, b); err == nil && len(got) > len(b) {
-			t.Errorf("%d bytes open to %d", len(b), len(got))
-		} else if err != nil && !errors.Is(err, ErrFormat) && !errors.Is(err, ErrOpen) && !errors.Is(err, ErrNotRecipient) {
-			t.Error(err)
-		}
-	})
-}
