@@ -222,7 +222,7 @@ func (l *Ledger) electorate() electorate {
 	now := l.cfg.Clock()
 	for dept, cert := range certs {
 		// An expired or foreign certificate cosigns nothing.
-		if who, key, err := l.idents.at(cert, now); err == nil && who == string(dept) {
+		if who, key, err := l.idents.At(cert, now); err == nil && who == string(dept) {
 			v.keys[string(dept)] = key
 		}
 	}

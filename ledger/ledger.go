@@ -49,7 +49,7 @@ type Config struct {
 // wrote what. It is safe for concurrent use.
 type Ledger struct {
 	cfg    Config
-	idents *identities
+	idents *Identities
 	queue  chan *appending
 	halt   chan struct{}
 	stop   chan struct{}
@@ -97,7 +97,7 @@ func Open(cfg Config) (*Ledger, error) {
 	l := &Ledger{cfg: cfg, queue: make(chan *appending, 4096), halt: make(chan struct{}), stop: make(chan struct{}),
 		state: newState(cfg.Engine, cfg.Origin, cfg.AuthorityCert), tree: merkle.New(cfg.Engine),
 		frames: map[gm.Digest]FrameRecord{}, disputed: map[gm.Digest]struct{}{}, changed: make(chan struct{}),
-		idents: newIdentities(cfg.Engine, cfg.Identify)}
+		idents: NewIdentities(cfg.Engine, cfg.Identify)}
 	if l.cfg.Crash == nil {
 		l.cfg.Crash = func(string) {}
 	}

@@ -78,7 +78,7 @@ func (l *Ledger) verifyFrame(items []verifyItem) error {
 		l.stats.VerifyFailures++
 		return err
 	}
-	dept, key, err := l.idents.at(f.cert, items[0].leaf.leaf.At())
+	dept, key, err := l.idents.At(f.cert, items[0].leaf.leaf.At())
 	switch {
 	case err != nil:
 		return fail(fmt.Errorf("certificate of %s: %w", f.Dept, err))
@@ -161,9 +161,9 @@ func (l *Ledger) CheckFrame(frame []byte) error {
 	if cert == nil || l.cfg.Engine.Sum(cert) != f.Cert || f.Origin != l.cfg.Origin {
 		return forged
 	}
-	dept, key, err := l.idents.at(cert, now)
+	dept, key, err := l.idents.At(cert, now)
 	if err == nil {
-		_, _, err = l.idents.at(cert, now.Add(expiryMargin))
+		_, _, err = l.idents.At(cert, now.Add(expiryMargin))
 	}
 	if err != nil || dept != string(f.Dept) {
 		forged.Err = err
@@ -204,9 +204,9 @@ func (l *Ledger) checkRenewals(f *parsedFrame, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		dept, _, err := l.idents.at(certs.Sign, now)
+		dept, _, err := l.idents.At(certs.Sign, now)
 		if err == nil {
-			_, _, err = l.idents.at(certs.Sign, now.Add(expiryMargin))
+			_, _, err = l.idents.At(certs.Sign, now.Add(expiryMargin))
 		}
 		if err != nil || dept != string(f.Dept) {
 			return &exchange.Error{Kind: exchange.Invalid, Code: exchange.CodeField, Op: "ledger.CheckFrame", Err: err,

@@ -119,13 +119,17 @@ the oldest; the tag master of the present epoch; the newest local master.`,
 	return cmd
 }
 
+// agentPrefix marks a keyring that an agent holds, as in a node's configuration.
+const agentPrefix = "unix:"
+
+func (f *keyringFlags) byAgent() bool { return strings.HasPrefix(f.keyring, agentPrefix) }
+
 // openOrDial opens a file, or asks the agent at unix:PATH.
 func (f *keyringFlags) openOrDial() (*keyring.Keyring, error) {
-	socket, ok := strings.CutPrefix(f.keyring, "unix:")
-	if !ok {
+	if !f.byAgent() {
 		return f.open(gm.Emmansun())
 	}
-	d, err := keyring.Dial(socket)
+	d, err := keyring.Dial(strings.TrimPrefix(f.keyring, agentPrefix))
 	if err != nil {
 		return nil, keyringError(err)
 	}

@@ -321,6 +321,13 @@ func TestKeyringServe(t *testing.T) {
 	if got := states(listedKeys(t, "--keyring", "unix:"+socket)); got != "sign* enc* tag* local* name*" {
 		t.Errorf("through the agent: %s", got)
 	}
+	// A request for certificates needs the keys' use, not the keys.
+	mustPKI(t, "csr", "--dept", "minzheng", "--keyring", "unix:"+socket, "--out", path("csr"))
+	for _, name := range []string{pkiSignCSR, pkiEncCSR} {
+		if _, err := readCSR(filepath.Join(path("csr"), name)); err != nil {
+			t.Errorf("%s through the agent: %v", name, err)
+		}
+	}
 	if err := agent.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}

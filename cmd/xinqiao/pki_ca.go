@@ -57,8 +57,11 @@ type grant struct {
 	licensed  map[cert.Usage]*cert.Licensed
 }
 
-// errKeyTaken reports a key that is certified for somebody or something else.
-var errKeyTaken = errors.New("the key is certified already")
+// Why a key is not certified.
+var (
+	errKeyTaken       = errors.New("the key is certified already")
+	errKeyCompromised = errors.New("a certificate for this key was revoked because others may have it")
+)
 
 // issue issues both certificates and has them on record before it returns them.
 func (o *office) issue(g grant, now time.Time) (chains map[cert.Usage][]byte, err error) {
@@ -71,6 +74,10 @@ func (o *office) issue(g grant, now time.Time) (chains map[cert.Usage][]byte, er
 		if e, ok := o.register.Holder(r.Key); ok && (e.Name != r.Dept || e.Usage != r.Usage.String()) {
 			return nil, exitError{exitDenied, fmt.Errorf("%w: the %s key for %s is the %s key of %s (certificate %s); it needs a key of its own",
 				errKeyTaken, r.Usage, r.Dept, dash(e.Usage), e.Name, e.Serial)}
+		}
+		if o.register.Compromised(r.Key) {
+			return nil, exitError{exitDenied, &hintError{fmt.Errorf("%w: the %s key of %s", errKeyCompromised, r.Usage, r.Dept),
+				"the department makes a new key, and requests for that one"}}
 		}
 		chain, err := o.Issue(r, now)
 		if err != nil {

@@ -38,7 +38,7 @@ requests.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.dept, "dept", "", "the department's name in the exchange")
-	flags.StringVar(&f.keyring, "keyring", "", "the department's keyring, made if missing")
+	flags.StringVar(&f.keyring, "keyring", "", "the department's keyring, made if missing, or unix:PATH for the agent that holds it")
 	flags.StringVar(&f.out, "out", "", "directory for the requests, made if missing; older ones are replaced")
 	flags.StringArrayVar(&f.hosts, "host", nil, "host name or IP address of the node; may be repeated")
 	flags.StringVar(&f.passphraseFile, "passphrase-file", "", "file with the passphrase of the keyring")
@@ -51,11 +51,7 @@ func (f *csrFlags) run(cmd *cobra.Command) error {
 	if err := f.licensed.check(cmd, false); err != nil {
 		return err
 	}
-	passphrase, err := readPassphrase(f.passphraseFile, envPassphrase)
-	if err != nil {
-		return err
-	}
-	keys, err := openKeyring(cmd, f.keyring, passphrase)
+	keys, err := f.open(cmd)
 	if err != nil {
 		return err
 	}
@@ -91,6 +87,19 @@ func (f *csrFlags) run(cmd *cobra.Command) error {
 	fmt.Fprintf(cmd.ErrOrStderr(), "read the CA the keys' fingerprints, to be sure that nobody exchanged the files:\n  signing    %s\n  encryption %s\n",
 		cert.KeyFingerprint(sign.Public()), cert.KeyFingerprint(enc.Public()))
 	return nil
+}
+
+// open opens the keyring or asks the agent that holds it, which makes nothing.
+func (f *csrFlags) open(cmd *cobra.Command) (*keyring.Keyring, error) {
+	if held := (&keyringFlags{keyring: f.keyring}); held.byAgent() {
+		return held.openOrDial()
+	}
+	passphrase, err := readPassphrase(f.passphraseFile, envPassphrase)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(passphrase)
+	return openKeyring(cmd, f.keyring, passphrase)
 }
 
 func (f *csrFlags) requests(sign *keyring.SignKey, enc *keyring.EncKey) ([]file, error) {

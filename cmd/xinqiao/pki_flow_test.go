@@ -213,6 +213,12 @@ func TestPKIDenies(t *testing.T) {
 			t.Errorf("%s: exit %d, %v", name, exitCode(err), err)
 		}
 	}
+	// A name that the root does not certify: nothing stands in the way of the next try.
+	again := []string{"init", "--under", o.path("offline"), "--dir", o.path("again"), "--passphrase-file", o.path("issuing.pass"), "--ca-passphrase-file", o.path("ca.pass")}
+	if _, _, err := runPKI(t, append(again, "--name", "信桥根")...); exitCode(err) != exitUsage || !errors.Is(err, cert.ErrRequest) {
+		t.Errorf("an issuing CA of the root's name: exit %d, %v", exitCode(err), err)
+	}
+	mustPKI(t, append(again, "--name", "信桥签发 2")...)
 	if after := o.rows(t); len(after) != len(before) {
 		t.Errorf("%d certificates are on the register, %d were", len(after), len(before))
 	}
@@ -262,8 +268,12 @@ func TestPKIRevokeAndRenew(t *testing.T) {
 		return hints, err
 	}
 	hints, err = revoke("--serial", strings.ToUpper(id.Serial), "--reason", "keyCompromise")
-	if err != nil || !strings.Contains(hints, "ledger") || !strings.Contains(hints, "--refresh") {
+	renewedID, inspectErr := cert.Inspect(renewed)
+	if err != nil || inspectErr != nil || !strings.Contains(hints, "ledger") || !strings.Contains(hints, "--refresh") || !strings.Contains(hints, renewedID.Serial) {
 		t.Errorf("revoke tells %q, %v", hints, err)
+	}
+	if _, _, err := runPKI(t, o.args("issue", "minzheng", "m", "--host", "10.1.0.5")...); exitCode(err) != exitDenied || !errors.Is(err, errKeyCompromised) {
+		t.Errorf("a key that others may have is certified again: exit %d, %v", exitCode(err), err)
 	}
 	list := func() *cert.Revocations {
 		t.Helper()

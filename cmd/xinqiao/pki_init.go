@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -117,6 +118,11 @@ func (f *initFlags) initIssuing(cmd *cobra.Command, now time.Time) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil { // a keyring that nothing certifies would stand in the way of the next try
+			err = errors.Join(err, os.Remove(filepath.Join(f.dir, pkiKeyring)))
+		}
+	}()
 	der, err := root.IssueCA(f.name, keys.SignPublic(), now, years(now, pkiIssuingYears))
 	if err != nil {
 		return err

@@ -16,8 +16,7 @@ func newPKIRenew() *cobra.Command {
 		Use:   "renew --ca DIR --dept D (--csr FILE --csr FILE | --keyring FILE) --out DIR",
 		Short: "Renew a department's certificates while the old ones still hold",
 		Long: `Issue new certificates, for the same keys or for new ones, that begin now. The old
-ones stay valid until their own end, so the department changes over in between
-without a pause. The names are the old certificates' unless --host gives others.
+ones stay valid until their own end, so there is time to change over. The names are the old certificates' unless --host gives others.
 More than half a life before the end a renewal is refused, unless --early.`,
 		Example: "  xinqiao pki renew --ca issuing --dept minzheng --csr sign.csr --csr enc.csr --out minzheng",
 		Args:    usageArgs(cobra.NoArgs),

@@ -110,6 +110,11 @@ func (f *revokeFlags) tellNext(cmd *cobra.Command, o *office, list *cert.Revocat
 		default:
 			fmt.Fprintf(w, "  - the authority withdraws the certificates of %s in the ledger: from then on no node accepts them\n"+
 				"    (%s certificate, fingerprint %s)\n", e.Name, e.Usage, e.Fingerprint)
+			for _, other := range o.register.SameKey(e.Key) {
+				if other.Revoked == nil {
+					fmt.Fprintf(w, "  - certificate %s is for the same key and not revoked: if the key is lost, revoke it too\n", other.Serial)
+				}
+			}
 		}
 	}
 	fmt.Fprintf(w, "  - give %s to every node (crl in node.yaml); running nodes read it again by themselves\n"+

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"slices"
 	"time"
@@ -151,8 +152,8 @@ func (r Record) check() error {
 		}
 		rest.Serial, rest.Reason = "", ""
 	case ListOut:
-		if r.Number == 0 {
-			return errors.New("a revocation list without a number")
+		if r.Number == 0 || r.Number >= math.MaxInt64 {
+			return errors.New("a revocation list without a number that has a next one")
 		}
 		rest.Number = 0
 	default:
@@ -275,13 +276,29 @@ func (r *Register) Find(serial string) (Entry, bool) {
 // Holder returns for whom a key was certified, if it was: a key names one
 // department and one usage for ever, or whoever holds it could be either.
 func (r *Register) Holder(key gm.PublicKey) (Entry, bool) {
-	fingerprint := KeyFingerprint(key)
-	for _, e := range r.entries {
-		if e.Key == fingerprint {
-			return *e, true
-		}
+	if list := r.SameKey(KeyFingerprint(key)); len(list) > 0 {
+		return list[0], true
 	}
 	return Entry{}, false
+}
+
+// SameKey returns the certificates for the key with this fingerprint.
+func (r *Register) SameKey(fingerprint string) []Entry {
+	var list []Entry
+	for _, e := range r.entries {
+		if e.Key == fingerprint {
+			list = append(list, *e)
+		}
+	}
+	return list
+}
+
+// Compromised reports whether a certificate for the key was revoked because others
+// may have the key: then no other certificate makes it good again.
+func (r *Register) Compromised(key gm.PublicKey) bool {
+	return slices.ContainsFunc(r.SameKey(KeyFingerprint(key)), func(e Entry) bool {
+		return e.Revoked != nil && (e.Revoked.Reason == KeyCompromise || e.Revoked.Reason == CACompromise)
+	})
 }
 
 // Current returns the department's certificates that are valid at the time and not

@@ -73,6 +73,9 @@ func TestRegister(t *testing.T) {
 	if _, ok := reg.Holder(newKey(t).Public()); ok {
 		t.Error("a key that nobody has is somebody's")
 	}
+	if !reg.Compromised(r.Key) || reg.Compromised(long.Key) || reg.Compromised(newKey(t).Public()) {
+		t.Error("the key that was revoked as compromised is not, or another is")
+	}
 	list, number := reg.Revocations()
 	if number != 5 || !slices.Equal(list, []cert.Revoked{{Serial: sign.Serial, At: revoked.At, Reason: cert.KeyCompromise}}) {
 		t.Errorf("list %d: %v", number, list)
@@ -111,6 +114,7 @@ func TestRegister(t *testing.T) {
 		"other usage":           strings.Replace(good, `"usage":"signing"`, `"usage":"both"`, 1),
 		"overlong":              `{"event":"list","at":"2026-01-01T00:00:00Z","number":` + strings.Repeat(" ", 20000) + "1}\n",
 		"number zero":           `{"event":"list","at":"2026-01-01T00:00:00Z","number":0}` + "\n",
+		"number without a next": `{"event":"list","at":"2026-01-01T00:00:00Z","number":9223372036854775807}` + "\n",
 		"no time":               `{"event":"list","number":1}` + "\n",
 		"hold":                  strings.Replace(good+line(revoked), string(cert.KeyCompromise), "certificateHold", 1),
 	} {

@@ -12,9 +12,10 @@ package channel
 
 import (
 	"context"
-	"crypto"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync/atomic"
@@ -23,7 +24,6 @@ import (
 	tx509 "github.com/tjfoc/gmsm/x509"
 
 	"xinqiao/crypto/cert"
-	"xinqiao/crypto/gm"
 )
 
 // Errors of handshakes. Errors of package cert are wrapped as they are.
@@ -46,14 +46,12 @@ const (
 	closeTimeout            = 2 * time.Second // for the farewell to a peer that does not read
 )
 
-// Config describes one node's end of its channels. Admit, certificates and keys
-// are required; the rest has defaults.
+// Config describes one node's end of its channels. Admit and Credentials are
+// required; the rest has defaults.
 type Config struct {
-	Root      []byte           // the exchange's root certificate, DER
-	SignCert  []byte           // this department's signing certificate or chain, DER; the leaf is what travels
-	EncCert   []byte           // this department's encryption certificate or chain, DER
-	Signer    crypto.Signer    // of SignCert's key, in the shape of gm.NewSigner
-	Decrypter crypto.Decrypter // of EncCert's key, in the shape of gm.NewDecrypter
+	Root        []byte // the exchange's root certificate, DER
+	Credentials        // of this department; Reload replaces them
+	Mode        Mode   // GMTLS unless set; both ends need the same
 
 	// Admit decides about membership and revocation. It is asked in each handshake
 	// about the peer's signing identity, after the certificates were verified and
@@ -74,9 +72,12 @@ type Config struct {
 
 // Endpoint dials and listens for one node. It is safe for concurrent use.
 type Endpoint struct {
-	cfg  Config
-	root *cert.Root
-	dept string
+	cfg   Config
+	root  *cert.Root
+	dept  string
+	creds atomic.Pointer[Credentials] // each handshake keeps those that it began with
+	tls   tls.Certificate             // of TLS 1.3: made for this endpoint, names nobody
+	conns connections
 }
 
 // New checks that the certificates are valid now, belong together, and belong to
@@ -94,29 +95,19 @@ func New(cfg Config) (*Endpoint, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Signer == nil || cfg.Decrypter == nil {
-		return nil, errors.New("channel: a signer and a decrypter are needed")
-	}
 	root, err := cert.ParseRoot(cfg.Root)
 	if err != nil {
 		return nil, fmt.Errorf("channel: %w", err)
 	}
-	e := &Endpoint{cfg: cfg, root: root}
-	own, enc, err := e.verifyPair([][]byte{cfg.SignCert, cfg.EncCert}, root.Pool())
-	if err != nil {
-		return nil, fmt.Errorf("channel: own certificates: %w", err)
-	}
-	e.cfg.SignCert, e.cfg.EncCert = cert.Leaf(cfg.SignCert), cert.Leaf(cfg.EncCert)
-	for _, pair := range []struct {
-		usage cert.Usage
-		have  crypto.PublicKey
-		want  gm.PublicKey
-	}{{own.Usage, cfg.Signer.Public(), own.Key}, {enc.Usage, cfg.Decrypter.Public(), enc.Key}} {
-		if key, err := gm.PublicKeyOf(pair.have); err != nil || key != pair.want {
-			return nil, fmt.Errorf("channel: the %s key is not that of the %s certificate", pair.usage, pair.usage)
+	e := &Endpoint{cfg: cfg, root: root, conns: connections{open: map[*Conn]struct{}{}}}
+	if cfg.Mode == TLS13 {
+		if e.tls, err = ephemeral(); err != nil {
+			return nil, fmt.Errorf("channel: %w", err)
 		}
 	}
-	e.dept = own.Dept
+	if e.dept, err = e.use(cfg.Credentials); err != nil {
+		return nil, fmt.Errorf("channel: %w", err)
+	}
 	return e, nil
 }
 
@@ -160,13 +151,32 @@ func (e *Endpoint) judge(certs [][]byte, want string, pool *tx509.CertPool) (cer
 	if want != "" && id.Dept != want {
 		return cert.Identity{}, fmt.Errorf("%w: wanted %q, found %q", ErrIdentity, want, id.Dept)
 	}
+	return id, e.admit(id)
+}
+
+// judgeOne is judge for TLS 1.3, where the signing certificate comes alone, as a
+// chain: the encryption key has no part in the channel.
+func (e *Endpoint) judgeOne(chain []byte, want string) (cert.Identity, error) {
+	id, err := e.root.Verify(chain, e.cfg.Clock())
+	switch {
+	case err != nil:
+		return id, fmt.Errorf("signing certificate: %w", err)
+	case id.Usage != cert.Signing:
+		return id, fmt.Errorf("%w: a certificate for %s as an identity", ErrIdentity, id.Usage)
+	case want != "" && id.Dept != want:
+		return id, fmt.Errorf("%w: wanted %q, found %q", ErrIdentity, want, id.Dept)
+	}
+	return id, e.admit(id)
+}
+
+func (e *Endpoint) admit(id cert.Identity) error {
 	if e.cfg.Admit == nil {
-		return cert.Identity{}, fmt.Errorf("%w: nobody is, as no admission is configured", ErrNotAdmitted)
+		return fmt.Errorf("%w: nobody is, as no admission is configured", ErrNotAdmitted)
 	}
 	if err := e.cfg.Admit(id); err != nil {
-		return cert.Identity{}, fmt.Errorf("%w: %q: %w", ErrNotAdmitted, id.Dept, err)
+		return fmt.Errorf("%w: %q: %w", ErrNotAdmitted, id.Dept, err)
 	}
-	return id, nil
+	return nil
 }
 
 // Dial connects to addr and returns once the peer has proven to be dept and was
@@ -179,9 +189,11 @@ func (e *Endpoint) Dial(ctx context.Context, addr, dept string) (*Conn, error) {
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
+	e.conns.count(err)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %s: %w", dept, addr, err)
 	}
+	e.conns.add(c)
 	return c, nil
 }
 
@@ -197,7 +209,7 @@ func (e *Endpoint) dial(ctx context.Context, addr, dept string) (*Conn, error) {
 	// Closing reaches a handshake that waits. If ctx ends in the very moment of
 	// success, stop reports that the connection is already lost.
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
-	c, err := newGuard(raw, e, dept).handshake(true)
+	c, err := e.handshake(&attempt{Conn: raw}, dept, true)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -208,14 +220,38 @@ func (e *Endpoint) dial(ctx context.Context, addr, dept string) (*Conn, error) {
 	return c, nil
 }
 
+// attempt is a connection on which a handshake is under way.
+type attempt struct {
+	net.Conn
+	waiting atomic.Int64 // since when the peer owes a record, in Unix nanoseconds; 0 if it does not
+	shed    atomic.Bool  // cut off to make room for others
+}
+
+// handshake takes an attempt to a channel whose peer has proven itself; dept is
+// who it has to be, or empty. On error the caller closes the attempt.
+func (e *Endpoint) handshake(a *attempt, dept string, dialing bool) (c *Conn, err error) {
+	if e.cfg.Mode == TLS13 {
+		c, err = e.handshake13(a, dept, dialing)
+	} else {
+		c, err = newGuard(a, e, dept).handshake(dialing)
+	}
+	a.waiting.Store(0)
+	if a.shed.Load() {
+		return nil, ErrShed
+	}
+	return c, err
+}
+
 // Conn is a channel to an admitted peer. As with every net.Conn, its methods may
 // be called at the same time. A Write that missed its deadline leaves the channel
 // unusable. Read returns io.EOF only if the peer closed; a cut connection is
 // io.ErrUnexpectedEOF.
 type Conn struct {
-	net.Conn // gmtls over the guard
+	net.Conn // gmtls over the guard, or TLS 1.3
 	raw      net.Conn
 	peer     cert.Identity
+	cut      func() bool // whether the end of the stream was a cut; nil where Conn tells by itself
+	forget   func(*Conn) // told once, on Close
 	closed   atomic.Bool
 }
 
@@ -226,7 +262,11 @@ func (c *Conn) Peer() cert.Identity { return c.peer }
 // Read reads from the channel.
 func (c *Conn) Read(p []byte) (n int, err error) {
 	defer c.contain(&err)
-	return c.Conn.Read(p)
+	n, err = c.Conn.Read(p)
+	if err == io.EOF && c.cut != nil && c.cut() {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 // Write writes to the channel.
@@ -249,10 +289,10 @@ func (c *Conn) Close() (err error) {
 	if c.closed.Swap(true) {
 		return net.ErrClosed
 	}
-	defer c.contain(&err)
-	if err := c.raw.SetWriteDeadline(time.Now().Add(closeTimeout)); err != nil {
-		c.raw.Close()
-		return err
+	if c.forget != nil {
+		c.forget(c)
 	}
+	defer c.contain(&err)
+	defer time.AfterFunc(closeTimeout, func() { c.raw.Close() }).Stop()
 	return c.Conn.Close()
 }

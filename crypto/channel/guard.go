@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"runtime/debug"
 	"slices"
 	"sync/atomic"
@@ -42,8 +41,9 @@ const (
 // recovers. gmtls prints every error that it returns from a handshake to standard
 // output, where the node's results go; there is no other way past that line.
 type guard struct {
-	net.Conn
+	*attempt
 	endpoint *Endpoint
+	own      *Credentials
 	dept     string // that the peer has to be; empty on the side that listens
 	steps    []step // of the handshake, still to come; the record that ends them is Finished
 
@@ -58,22 +58,19 @@ type guard struct {
 	certs [][]byte        // that were judged
 	peer  cert.Identity
 
-	encrypted bool         // we have sent ChangeCipherSpec: alerts are gmtls's alone now
-	open      atomic.Bool  // the handshake is over
-	waiting   atomic.Int64 // since when the peer owes a record, in Unix nanoseconds; 0 if it does not
-	shed      atomic.Bool
+	encrypted bool        // we have sent ChangeCipherSpec: alerts are gmtls's alone now
+	open      atomic.Bool // the handshake is over
 }
 
 type abort struct{ err error }
 
-func newGuard(raw net.Conn, e *Endpoint, dept string) *guard {
-	return &guard{Conn: raw, endpoint: e, dept: dept, pool: e.root.Pool()}
+func newGuard(a *attempt, e *Endpoint, dept string) *guard {
+	return &guard{attempt: a, endpoint: e, own: e.creds.Load(), dept: dept, pool: e.root.Pool()}
 }
 
 // handshake runs gmtls over the guard. On error the caller closes the connection.
 func (g *guard) handshake(dialing bool) (c *Conn, err error) {
 	defer func() {
-		g.waiting.Store(0)
 		switch p := recover().(type) {
 		case nil:
 		case abort:
@@ -82,17 +79,14 @@ func (g *guard) handshake(dialing bool) (c *Conn, err error) {
 			g.endpoint.cfg.Log.Error("gm tls handshake panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			c, err = nil, fmt.Errorf("%w: gmtls failed", ErrProtocol)
 		}
-		if g.shed.Load() {
-			c, err = nil, ErrShed
-		}
 	}()
 	var inner *gmtls.Conn
 	if dialing {
 		g.steps = stepsOfServer()
-		inner = gmtls.Client(g, g.endpoint.clientConfig(g.dept, g.pool, g.confirm))
+		inner = gmtls.Client(g, g.endpoint.clientConfig(g.own, g.dept, g.pool, g.confirm))
 	} else {
 		g.steps = stepsOfClient()
-		inner = gmtls.Server(g, g.endpoint.serverConfig(g.pool, g.confirm))
+		inner = gmtls.Server(g, g.endpoint.serverConfig(g.own, g.pool, g.confirm))
 	}
 	if err := inner.Handshake(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrProtocol, err)

@@ -32,6 +32,8 @@ type network struct {
 	http  *http.Client
 	sdk   map[exchange.Dept]*client.Client
 	nodes map[exchange.Dept]*node.Node // the test's own goroutine starts and stops
+
+	change func(*node.Config) // what a test wants otherwise; nil leaves the demo's
 }
 
 // record keeps everything that the nodes log, at every level.
@@ -131,6 +133,9 @@ func (n *network) config(t *testing.T, dept exchange.Dept) node.Config {
 	cfg, err := node.Load(n.Site(dept).Config)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n.change != nil {
+		n.change(&cfg)
 	}
 	return cfg
 }

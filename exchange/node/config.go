@@ -10,6 +10,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"xinqiao/crypto/channel"
 	"xinqiao/exchange"
 	"xinqiao/exchange/api"
 )
@@ -60,6 +61,9 @@ type Config struct {
 	Systems []System `yaml:"systems"`
 	// Officers may log in to the ledger pages.
 	Officers []string `yaml:"officers"`
+	// Channel is the protocol between nodes: "gmtls" (the default) or "tls13". All
+	// nodes of an exchange need the same; see package crypto/channel.
+	Channel string `yaml:"channel"`
 	// Engine is "auto" (the default) or "tjfoc"; see package crypto/gm.
 	Engine string `yaml:"engine"`
 	// LogLevel is debug, info (the default), warn or error.
@@ -148,6 +152,9 @@ func (c Config) check() error {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			errs = append(errs, fmt.Errorf("%s is not host:port", name))
 		}
+	}
+	if _, err := channel.ParseMode(c.Channel); err != nil {
+		errs = append(errs, err)
 	}
 	for _, o := range c.Operators {
 		if !o.ID.Valid() || !exchange.Field(o.Role).Valid() {

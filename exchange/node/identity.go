@@ -13,19 +13,23 @@ import (
 	"xinqiao/crypto/gm"
 	"xinqiao/crypto/keyring"
 	"xinqiao/exchange"
+	"xinqiao/ledger"
 )
 
 // identity is who this node is: its keys and the certificates that name them.
 type identity struct {
-	keys     *keyring.Keyring
-	creds    atomic.Pointer[credentials]
-	web      tls.Certificate
-	engine   gm.Engine
-	second   gm.Engine
-	anchors  *anchors
-	own      *ownCerts
-	revoked  *revocations
-	identify func(der []byte, usage cert.Usage, at time.Time) (string, gm.PublicKey, error)
+	keys    *keyring.Keyring
+	creds   atomic.Pointer[credentials]
+	web     atomic.Pointer[tls.Certificate]
+	engine  gm.Engine
+	second  gm.Engine
+	anchors *anchors
+	own     *ownCerts
+	revoked *revocations
+
+	// What was found out about certificates of either use.
+	signers *ledger.Identities
+	sealers *ledger.Identities
 }
 
 // openIdentity opens keyring, certificates and genesis and checks that they are
@@ -52,16 +56,28 @@ func openIdentity(c Config, now time.Time, log *slog.Logger) (*identity, error) 
 	if id.revoked, err = openRevocations(c.CRL, id.anchors.root, log, now); err != nil {
 		return nil, fmt.Errorf("crl: %w", err)
 	}
-	if id.web, err = tls.LoadX509KeyPair(c.Web.Cert, c.Web.Key); err != nil {
-		return nil, fmt.Errorf("web certificate: %w", err)
+	web, err := readWeb(c)
+	if err != nil {
+		return nil, err
 	}
-	id.identify = func(der []byte, usage cert.Usage, at time.Time) (string, gm.PublicKey, error) {
-		who, err := cert.Verify(id.anchors.root, der, at)
-		if err == nil && who.Usage != usage {
-			err = errors.New("the certificate is for another use")
+	id.web.Store(web)
+	// Parsed once: this is asked about in every exchange, and a root's own signature
+	// does not change.
+	root, err := cert.ParseRoot(id.anchors.root)
+	if err != nil {
+		return nil, err
+	}
+	identify := func(usage cert.Usage) func([]byte, time.Time) (string, gm.PublicKey, error) {
+		return func(der []byte, at time.Time) (string, gm.PublicKey, error) {
+			who, err := root.Verify(der, at)
+			if err == nil && who.Usage != usage {
+				err = errors.New("the certificate is for another use")
+			}
+			return who.Dept, who.Key, err
 		}
-		return who.Dept, who.Key, err
 	}
+	id.signers = ledger.NewIdentities(id.engine, identify(cert.Signing))
+	id.sealers = ledger.NewIdentities(id.engine, identify(cert.Encryption))
 	if id.keys, err = openKeyring(c, id.engine); err != nil {
 		return nil, fmt.Errorf("open the keyring: %w", err)
 	}
@@ -72,6 +88,15 @@ func openIdentity(c Config, now time.Time, log *slog.Logger) (*identity, error) 
 	}
 	id.use(creds)
 	return id, nil
+}
+
+// readWeb reads the certificate of the HTTPS listener and its key.
+func readWeb(c Config) (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(c.Web.Cert, c.Web.Key)
+	if err != nil {
+		return nil, fmt.Errorf("web certificate: %w", err)
+	}
+	return &pair, nil
 }
 
 func (id *identity) certificate(c Config, path string, usage cert.Usage, now time.Time) ([]byte, cert.Identity, error) {
@@ -94,11 +119,11 @@ func (id *identity) certificate(c Config, path string, usage cert.Usage, now tim
 }
 
 func (id *identity) signing(der []byte, at time.Time) (string, gm.PublicKey, error) {
-	return id.identify(der, cert.Signing, at)
+	return id.signers.At(der, at)
 }
 
 func (id *identity) sealing(der []byte, at time.Time) (string, gm.PublicKey, error) {
-	return id.identify(der, cert.Encryption, at)
+	return id.sealers.At(der, at)
 }
 
 // authorityEnc returns the authority's encryption key from the genesis.

@@ -56,6 +56,8 @@ type Node struct {
 	broker    *broker.Broker
 	metrics   *metrics
 	client    *peer.Client
+	end       *channel.Endpoint
+	recheck   chan struct{} // somebody's admission may have changed; holds one
 	codes     *console.Codes
 	tickets   []authority.Ticket
 	published atomic.Bool
@@ -83,7 +85,7 @@ func Start(ctx context.Context, cfg Config, o Options) (*Node, error) {
 		o.Crash = func(string) {}
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	n := &Node{cfg: cfg, log: o.Log, clock: o.Clock, crash: o.Crash, fatal: make(chan error, 4), cancel: cancel, codes: console.NewCodes(o.Clock)}
+	n := &Node{cfg: cfg, log: o.Log, clock: o.Clock, crash: o.Crash, fatal: make(chan error, 4), cancel: cancel, recheck: make(chan struct{}, 1), codes: console.NewCodes(o.Clock)}
 	n.push("background work", func(context.Context) error { cancel(); n.wg.Wait(); return nil })
 	for _, step := range []struct {
 		name string
@@ -203,6 +205,12 @@ func (n *Node) verified(at uint64, leaf ledger.Leaf, e ledger.Entry, hash gm.Dig
 	}
 	n.index.Add(row)
 	n.learn(e)
+	if f := e.Fact; f != nil && (f.Type == ledger.FactMember || f.Type == ledger.FactCert) {
+		select {
+		case n.recheck <- struct{}{}:
+		default:
+		}
+	}
 	if a := e.Access; a != nil && (a.Holder == n.cfg.Department || a.Requester == n.cfg.Department) {
 		n.broker.Reopen(e.Author, e.ID)
 	}
@@ -221,11 +229,16 @@ func kindName(e ledger.Entry) string {
 
 // openChannels opens the two GM TLS listeners and what runs over them.
 func (n *Node) openChannels(context.Context) error {
-	end, err := channel.New(n.id.creds.Load().channel(channel.Config{Root: n.id.anchors.root, Admit: n.admit, Issuers: n.issuers,
-		Clock: n.clock, Log: n.log}))
+	mode, err := channel.ParseMode(n.cfg.Channel)
 	if err != nil {
 		return err
 	}
+	end, err := channel.New(channel.Config{Root: n.id.anchors.root, Credentials: n.id.creds.Load().channel(), Mode: mode,
+		Admit: n.admit, Issuers: n.issuers, Clock: n.clock, Log: n.log})
+	if err != nil {
+		return err
+	}
+	n.end = end
 	raftListener, err := end.Listen(n.cfg.Listen.Raft)
 	if err != nil {
 		return fmt.Errorf("listen.raft: %w", err)
@@ -374,7 +387,27 @@ func (n *Node) run(ctx context.Context) error {
 		n.ledger.PublishLoop(ctx, n.client, func() bool { return n.replica.IsLeader() && n.signedVoters() == nil })
 	})
 	n.wg.Go(func() { n.watch(ctx) })
+	n.wg.Go(func() { n.recheckLoop(ctx) })
 	return nil
+}
+
+// recheckEvery is how long a channel may outlive what admitted it where no entry of
+// the ledger says so: a certificate that ends, a revocation list that comes.
+const recheckEvery = time.Minute
+
+// recheckLoop cuts the channels of peers that are not admitted any more.
+func (n *Node) recheckLoop(ctx context.Context) {
+	tick := time.NewTicker(recheckEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.recheck:
+		case <-tick.C:
+		}
+		n.end.Recheck()
+	}
 }
 
 // watch ends the node when something below it may not go on, and keeps the

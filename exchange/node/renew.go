@@ -48,10 +48,9 @@ func (id *identity) readCredentials(c Config, now time.Time) (*credentials, erro
 }
 
 // channel is what the node shows to its peers.
-func (c *credentials) channel(base channel.Config) channel.Config {
-	base.SignCert, base.EncCert = c.pair.Sign, c.pair.Enc
-	base.Signer, base.Decrypter = c.signKey.TLSSigner(), c.encKey.TLSDecrypter()
-	return base
+func (c *credentials) channel() channel.Credentials {
+	return channel.Credentials{SignCert: c.pair.Sign, EncCert: c.pair.Enc, Signer: c.signKey.TLSSigner(),
+		Decrypter: c.encKey.TLSDecrypter(), Sign: c.signKey.Sign}
 }
 
 // ErrNotInForce reports that the ledger holds no certificates of this department
@@ -105,11 +104,12 @@ func older(c *credentials, held ledger.Certs) (bool, error) {
 type Renewed struct {
 	Serial  string    `json:"serial"` // of the signing certificate in use now
 	Until   time.Time `json:"until"`
-	Changed bool      `json:"changed"` // the ledger holds them since this call
+	Web     time.Time `json:"web_until"` // of the HTTPS certificate in use now
+	Changed bool      `json:"changed"`   // the ledger holds them since this call
 }
 
-// Renew reads keyring and certificates again, shows the new ones to peers and
-// puts them on the ledger, under those in force. Exchanges go on meanwhile: what
+// Renew reads keyring and certificates again, that of HTTPS among them, shows the
+// new ones to whoever connects and puts the department's on the ledger, under those in force. Exchanges go on meanwhile: what
 // rests on the earlier certificates stays, unless forget says that they must not
 // be believed any more. On failure the node goes on with what it had.
 func (n *Node) Renew(ctx context.Context, forget bool) (Renewed, error) {
@@ -120,7 +120,15 @@ func (n *Node) Renew(ctx context.Context, forget bool) (Renewed, error) {
 	if err != nil {
 		return Renewed{}, err
 	}
+	web, err := readWeb(n.cfg)
+	if err != nil {
+		return Renewed{}, err
+	}
+	if err := n.end.Reload(creds.channel()); err != nil {
+		return Renewed{}, err
+	}
 	n.id.use(creds)
+	n.id.web.Store(web)
 	var change *ledger.FactChange
 	err = n.ledger.Read(ctx, func(v *ledger.View) (err error) {
 		change, err = n.renewal(v, forget)
@@ -133,7 +141,7 @@ func (n *Node) Renew(ctx context.Context, forget bool) (Renewed, error) {
 		return Renewed{}, fmt.Errorf("put the certificates on the ledger: %w", err)
 	}
 	n.log.Info("certificates read again", "serial", creds.sign.Serial, "changed", change != nil, "forget", forget)
-	return Renewed{Serial: creds.sign.Serial, Until: creds.sign.NotAfter, Changed: change != nil}, nil
+	return Renewed{Serial: creds.sign.Serial, Until: creds.sign.NotAfter, Web: web.Leaf.NotAfter, Changed: change != nil}, nil
 }
 
 // use makes the certificates those that this node shows and answers for.

@@ -2,7 +2,11 @@ package node_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -294,4 +298,51 @@ func (n *network) strayCertificate(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return cert.EncodePEM(der)
+}
+
+// TestRenewedWebCertificate replaces the certificate of HTTPS under a client that
+// goes on asking: no request fails, and a new connection meets the new one.
+func TestRenewedWebCertificate(t *testing.T) {
+	n := found(t)
+	n.start(t, demo.Gongan)
+	dir := n.dir(demo.Gongan)
+	serial := func() string {
+		c, err := tls.Dial("tcp", n.config(t, demo.Gongan).Listen.Web, &tls.Config{RootCAs: n.http.Transport.(*http.Transport).TLSClientConfig.RootCAs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return c.ConnectionState().PeerCertificates[0].SerialNumber.String()
+	}
+	before := serial()
+	webCert, webKey, err := cert.IssueWeb(n.WebCA, mustRead(t, filepath.Join(n.Dir, "ca", "web-ca.key")), []string{"127.0.0.1"}, time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := n.config(t, demo.Gongan)
+	if err := errors.Join(os.WriteFile(cfg.Web.Cert, webCert, 0o644), os.WriteFile(cfg.Web.Key, webKey, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	var stop atomic.Bool
+	var load sync.WaitGroup
+	load.Go(func() {
+		for !stop.Load() {
+			if status, _ := n.call(t, demo.Gongan, "GET", "/livez", "", nil); status != http.StatusOK {
+				t.Errorf("livez: %d", status)
+			}
+		}
+	})
+	// Alone the node has no ledger yet and says so; HTTPS has its new certificate
+	// all the same.
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := n.nodes[demo.Gongan].Renew(ctx, false); !errors.Is(err, node.ErrNotInForce) {
+		t.Errorf("without a ledger: %v", err)
+	}
+	after := serial()
+	stop.Store(true)
+	load.Wait()
+	if after == before {
+		t.Errorf("%s shows its old certificate", dir)
+	}
 }

@@ -54,7 +54,9 @@ func (n *Node) openWeb(context.Context) error {
 		return fmt.Errorf("listen.web: %w", err)
 	}
 	server := n.serve("web", faces(handler, pages, mux))
-	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{n.id.web}, NextProtos: []string{"h2", "http/1.1"}}
+	// Asked for each connection, so that a new certificate needs no restart.
+	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.id.web.Load(), nil }}
 	n.push("web", server.Shutdown)
 	n.wg.Go(func() { n.served("web", server.ServeTLS(l, "", "")) })
 	return n.openAdmin()
@@ -182,7 +184,7 @@ func (n *Node) openAdmin() error {
 
 // reachedAs reports whether the web certificate stands for host: callers reach
 // this node under no other.
-func (n *Node) reachedAs(host string) bool { return n.id.web.Leaf.VerifyHostname(host) == nil }
+func (n *Node) reachedAs(host string) bool { return n.id.web.Load().Leaf.VerifyHostname(host) == nil }
 
 // systems reads the configured systems into the form the API compares with.
 func (n *Node) systems() ([]api.System, error) {

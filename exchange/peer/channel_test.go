@@ -39,8 +39,9 @@ func TestOverGMTLS(t *testing.T) {
 			}
 			return der
 		}
-		e, err := channel.New(channel.Config{Root: root, SignCert: issue(cert.Signing, sign), EncCert: issue(cert.Encryption, enc),
-			Signer: gm.NewSigner(gm.Emmansun(), sign), Decrypter: gm.NewDecrypter(gm.Emmansun(), enc), Admit: func(cert.Identity) error { return nil }})
+		e, err := channel.New(channel.Config{Root: root, Admit: func(cert.Identity) error { return nil }, Credentials: channel.Credentials{
+			SignCert: issue(cert.Signing, sign), EncCert: issue(cert.Encryption, enc),
+			Signer: gm.NewSigner(gm.Emmansun(), sign), Decrypter: gm.NewDecrypter(gm.Emmansun(), enc)}})
 		if err != nil {
 			t.Fatal(err)
 		}
