@@ -18,6 +18,10 @@ const bindingDomain = "xinqiao/channel-binding/v1"
 // maxProof bounds a proof on the wire: a chain of two certificates and a signature.
 const maxProof = 8 << 10
 
+// maxDept is the longest name of a department: longer ones are not worth a line in
+// the log.
+const maxDept = 32
+
 // binding proves the departments at both ends of one TLS connection to each other.
 //
 // The client speaks first: it sends its signing certificate and a signature over
@@ -30,7 +34,7 @@ const maxProof = 8 << 10
 // bytes, big-endian, and canonical CBOR. A frame without content is a refusal.
 type binding struct {
 	endpoint *Endpoint
-	own      *Credentials
+	own      *credentials
 	conn     *tls.Conn
 	secret   gm.Digest
 	peer     cert.Identity
@@ -82,7 +86,9 @@ func (b *binding) answer() error {
 	if err != nil {
 		return err
 	}
-	err = b.check(theirs, roleClient, "", gm.Digest{})
+	if err = b.check(theirs, roleClient, "", gm.Digest{}); err == nil {
+		err = b.endpoint.room(b.peer.Dept)
+	}
 	if err == nil {
 		var mine []byte
 		if mine, err = b.prove(roleServer, b.peer.Dept, gm.Emmansun().Sum(theirs)); err == nil {
@@ -112,7 +118,7 @@ func (b *binding) prove(role uint8, peer string, answer gm.Digest) ([]byte, erro
 // first; want is the department that it has to be, or empty.
 func (b *binding) check(raw []byte, role uint8, want string, answer gm.Digest) error {
 	var p proof
-	if err := canon.Unmarshal(raw, &p); err != nil || p.Suite != gm.Suite {
+	if err := canon.Unmarshal(raw, &p); err != nil || p.Suite != gm.Suite || len(p.Peer) > maxDept {
 		return malformed("channel binding")
 	}
 	id, err := b.endpoint.judgeOne(p.Chain, want)

@@ -1,12 +1,13 @@
-// Package channel carries bytes between departments' nodes over mutual GM TLS
-// (TLCP, GB/T 38636-2020, suite ECC_SM4_CBC_SM3) as net.Conn.
+// Package channel carries bytes between departments' nodes as net.Conn, over
+// mutual GM TLS (TLCP, GB/T 38636-2020, suite ECC_SM4_CBC_SM3) or over TLS 1.3
+// with the departments' identities proven by SM2 inside it.
 //
-// tjfoc's gmtls does the protocol; a guard stands between it and the network and
+// tjfoc's gmtls does the former; a guard stands between it and the network and
 // lets only those bytes through that follow the one handshake used here. Without
 // it a single packet ends the process, and a node's escrowed encryption key is
 // enough to pass for that node. DESIGN.md lists what the guard closes.
 //
-// The suite has no forward secrecy, so nothing relies on the channel for
+// That suite has no forward secrecy, so nothing relies on the channel for
 // confidentiality or proof: messages are signed and sealed end to end.
 package channel
 
@@ -18,6 +19,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +31,7 @@ import (
 // Errors of handshakes. Errors of package cert are wrapped as they are.
 var (
 	// ErrProtocol reports a peer that does not follow the handshake, or fails it.
-	ErrProtocol = errors.New("the peer broke the GM TLS handshake")
+	ErrProtocol = errors.New("the peer broke the handshake")
 	// ErrIdentity reports a peer whose certificates are genuine and the wrong ones.
 	ErrIdentity = errors.New("the peer is not who it has to be")
 	// ErrNotAdmitted reports a peer that Config.Admit turned away.
@@ -37,12 +39,15 @@ var (
 	// ErrRefused reports that the peer turned us away; its log says why.
 	ErrRefused = errors.New("the peer refused the connection: see the peer's log")
 	// ErrShed reports a peer that was cut off mid-handshake to make room for others.
-	ErrShed = errors.New("the peer was silent too long while others waited")
+	ErrShed = errors.New("the peer kept us waiting too long while others waited")
+	// ErrTooMany reports a peer that has as many channels open as one department may.
+	ErrTooMany = errors.New("the peer has too many channels open")
 )
 
 const (
 	defaultHandshakeTimeout = 5 * time.Second
 	defaultMaxHandshakes    = 64
+	defaultMaxPerPeer       = 512             // a node and its past self, which crashed, need fewer than 300
 	closeTimeout            = 2 * time.Second // for the farewell to a peer that does not read
 )
 
@@ -55,8 +60,8 @@ type Config struct {
 
 	// Admit decides about membership and revocation. It is asked in each handshake
 	// about the peer's signing identity, after the certificates were verified and
-	// before the peer has proven that it holds the key. Several handshakes may ask at
-	// once. Nil refuses everybody.
+	// before the peer has proven that it holds the key, and once more when the channel
+	// is open to Recheck. Several handshakes may ask at once. Nil refuses everybody.
 	Admit func(cert.Identity) error
 
 	// Issuers returns the issuing CAs (DER) below the root by which peers'
@@ -67,6 +72,7 @@ type Config struct {
 	Clock            func() time.Time // judges certificates; time.Now if nil
 	HandshakeTimeout time.Duration    // 5 s if zero; a real time span, whatever Clock says
 	MaxHandshakes    int              // of one listener at one moment; 64 if zero
+	MaxPerPeer       int              // channels that one department may open to this node; 512 if zero
 	Log              *slog.Logger     // discarded if nil
 }
 
@@ -75,7 +81,7 @@ type Endpoint struct {
 	cfg   Config
 	root  *cert.Root
 	dept  string
-	creds atomic.Pointer[Credentials] // each handshake keeps those that it began with
+	creds atomic.Pointer[credentials] // each handshake keeps those that it began with
 	tls   tls.Certificate             // of TLS 1.3: made for this endpoint, names nobody
 	conns connections
 }
@@ -92,6 +98,9 @@ func New(cfg Config) (*Endpoint, error) {
 	if cfg.MaxHandshakes <= 0 {
 		cfg.MaxHandshakes = defaultMaxHandshakes
 	}
+	if cfg.MaxPerPeer <= 0 {
+		cfg.MaxPerPeer = defaultMaxPerPeer
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -99,20 +108,27 @@ func New(cfg Config) (*Endpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("channel: %w", err)
 	}
-	e := &Endpoint{cfg: cfg, root: root, conns: connections{open: map[*Conn]struct{}{}}}
+	e := &Endpoint{cfg: cfg, root: root, conns: connections{open: map[*Conn]struct{}{}, accepted: map[string]int{}}}
 	if cfg.Mode == TLS13 {
 		if e.tls, err = ephemeral(); err != nil {
 			return nil, fmt.Errorf("channel: %w", err)
 		}
 	}
-	if e.dept, err = e.use(cfg.Credentials); err != nil {
+	own, err := e.check(cfg.Credentials)
+	if err != nil {
 		return nil, fmt.Errorf("channel: %w", err)
 	}
+	e.dept = own.id.Dept
+	e.creds.Store(own)
 	return e, nil
 }
 
 // Dept returns the department whose certificates the endpoint uses.
 func (e *Endpoint) Dept() string { return e.dept }
+
+// Identity returns what handshakes show that begin now: the identity in the
+// signing certificate that New or the last Reload took.
+func (e *Endpoint) Identity() cert.Identity { return e.creds.Load().id }
 
 // verifyPair verifies a signing and an encryption certificate of one department,
 // and adds their issuing CAs to what gmtls trusts.
@@ -189,11 +205,13 @@ func (e *Endpoint) Dial(ctx context.Context, addr, dept string) (*Conn, error) {
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
+	if err == nil {
+		err = e.keep(c)
+	}
 	e.conns.count(err)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %s: %w", dept, addr, err)
 	}
-	e.conns.add(c)
 	return c, nil
 }
 
@@ -220,26 +238,52 @@ func (e *Endpoint) dial(ctx context.Context, addr, dept string) (*Conn, error) {
 	return c, nil
 }
 
-// attempt is a connection on which a handshake is under way.
+// attempt is a connection on which a handshake is under way. It adds up for how
+// long the peer keeps this side waiting, whatever it sends meanwhile: one that
+// sends a byte now and then is no better than one that is silent.
 type attempt struct {
 	net.Conn
-	waiting atomic.Int64 // since when the peer owes a record, in Unix nanoseconds; 0 if it does not
-	shed    atomic.Bool  // cut off to make room for others
+	spent   time.Duration // waited for the peer so far; the handshake's own goroutine reads
+	waiting atomic.Int64  // now minus all that was waited, in Unix nanoseconds; 0 while this side computes
+	over    atomic.Bool   // the handshake is
+	shed    atomic.Bool   // cut off to make room for others
+}
+
+// Read reads from the network.
+func (a *attempt) Read(p []byte) (int, error) {
+	if a.over.Load() {
+		return a.Conn.Read(p)
+	}
+	start := time.Now()
+	a.waiting.Store(start.Add(-a.spent).UnixNano())
+	n, err := a.Conn.Read(p)
+	a.waiting.Store(0)
+	a.spent += time.Since(start)
+	return n, err
 }
 
 // handshake takes an attempt to a channel whose peer has proven itself; dept is
-// who it has to be, or empty. On error the caller closes the attempt.
+// who it has to be, or empty. On error the caller closes the attempt. A panic,
+// over what a peer sent, ends this one handshake.
 func (e *Endpoint) handshake(a *attempt, dept string, dialing bool) (c *Conn, err error) {
+	defer func() {
+		a.over.Store(true)
+		switch p := recover().(type) {
+		case nil:
+		case abort:
+			c, err = nil, p.err
+		default:
+			e.cfg.Log.Error("channel handshake panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c, err = nil, fmt.Errorf("%w: the handshake failed", ErrProtocol)
+		}
+		if a.shed.Load() {
+			c, err = nil, ErrShed
+		}
+	}()
 	if e.cfg.Mode == TLS13 {
-		c, err = e.handshake13(a, dept, dialing)
-	} else {
-		c, err = newGuard(a, e, dept).handshake(dialing)
+		return e.handshake13(a, dept, dialing)
 	}
-	a.waiting.Store(0)
-	if a.shed.Load() {
-		return nil, ErrShed
-	}
-	return c, err
+	return newGuard(a, e, dept).handshake(dialing)
 }
 
 // Conn is a channel to an admitted peer. As with every net.Conn, its methods may
@@ -252,11 +296,13 @@ type Conn struct {
 	peer     cert.Identity
 	cut      func() bool // whether the end of the stream was a cut; nil where Conn tells by itself
 	forget   func(*Conn) // told once, on Close
+	accepted bool        // the peer has opened it
 	closed   atomic.Bool
 }
 
 // Peer returns the signing identity that the peer has proven in the handshake.
-// Whether it is still admitted is for the reader of each message to ask.
+// Whether it is still admitted is for the reader of each message to ask; Recheck
+// asks now and then.
 func (c *Conn) Peer() cert.Identity { return c.peer }
 
 // Read reads from the channel.

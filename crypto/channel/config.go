@@ -30,7 +30,7 @@ func (e *Endpoint) newConfig(confirm func(certs [][]byte) error) *gmtls.Config {
 	}
 }
 
-func (e *Endpoint) serverConfig(own *Credentials, pool *tx509.CertPool, confirm func(certs [][]byte) error) *gmtls.Config {
+func (e *Endpoint) serverConfig(own *credentials, pool *tx509.CertPool, confirm func(certs [][]byte) error) *gmtls.Config {
 	c := e.newConfig(confirm)
 	c.Certificates = []gmtls.Certificate{
 		{Certificate: [][]byte{cert.Leaf(own.SignCert)}, PrivateKey: own.Signer},
@@ -41,7 +41,7 @@ func (e *Endpoint) serverConfig(own *Credentials, pool *tx509.CertPool, confirm 
 	return c
 }
 
-func (e *Endpoint) clientConfig(own *Credentials, dept string, pool *tx509.CertPool, confirm func(certs [][]byte) error) *gmtls.Config {
+func (e *Endpoint) clientConfig(own *credentials, dept string, pool *tx509.CertPool, confirm func(certs [][]byte) error) *gmtls.Config {
 	c := e.newConfig(confirm)
 	c.ServerName = cert.Name(dept)
 	c.RootCAs = pool

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"crypto"
+	"crypto/rand"
 	"errors"
 	"fmt"
 
@@ -41,44 +42,36 @@ type Credentials struct {
 	Sign func(domain string, body []byte) (gm.Signature, error)
 }
 
+// credentials are Credentials that were checked.
+type credentials struct {
+	Credentials
+	id cert.Identity // in SignCert
+}
+
 // Reload has later handshakes use other credentials of the same department.
 // Handshakes under way end with those that they began with, and open channels
 // stay. Credentials that New would refuse change nothing.
 func (e *Endpoint) Reload(c Credentials) error {
-	dept, err := e.check(c)
-	if err == nil && dept != e.dept {
-		err = fmt.Errorf("%w: certificates of %q for the endpoint of %q", ErrIdentity, dept, e.dept)
-	}
-	if err == nil {
-		_, err = e.use(c)
+	own, err := e.check(c)
+	if err == nil && own.id.Dept != e.dept {
+		err = fmt.Errorf("%w: certificates of %q for the endpoint of %q", ErrIdentity, own.id.Dept, e.dept)
 	}
 	if err != nil {
 		return fmt.Errorf("channel: reload: %w", err)
 	}
+	e.creds.Store(own)
 	return nil
-}
-
-// use takes credentials that check accepts.
-func (e *Endpoint) use(c Credentials) (dept string, err error) {
-	if dept, err = e.check(c); err != nil {
-		return "", err
-	}
-	e.creds.Store(&c)
-	return dept, nil
 }
 
 // check holds credentials to what a peer will ask of them, and the keys to the
 // certificates.
-func (e *Endpoint) check(c Credentials) (dept string, err error) {
+func (e *Endpoint) check(c Credentials) (*credentials, error) {
 	if c.Signer == nil || c.Decrypter == nil {
-		return "", errors.New("a signer and a decrypter are needed")
-	}
-	if e.cfg.Mode == TLS13 && c.Sign == nil {
-		return "", errors.New("TLS 1.3 needs a key that signs the binding")
+		return nil, errors.New("a signer and a decrypter are needed")
 	}
 	own, enc, err := e.verifyPair([][]byte{c.SignCert, c.EncCert}, e.root.Pool())
 	if err != nil {
-		return "", fmt.Errorf("own certificates: %w", err)
+		return nil, fmt.Errorf("own certificates: %w", err)
 	}
 	for _, pair := range []struct {
 		usage cert.Usage
@@ -86,8 +79,36 @@ func (e *Endpoint) check(c Credentials) (dept string, err error) {
 		want  gm.PublicKey
 	}{{own.Usage, c.Signer.Public(), own.Key}, {enc.Usage, c.Decrypter.Public(), enc.Key}} {
 		if key, err := gm.PublicKeyOf(pair.have); err != nil || key != pair.want {
-			return "", fmt.Errorf("the %s key is not that of the %s certificate", pair.usage, pair.usage)
+			return nil, fmt.Errorf("the %s key is not that of the %s certificate", pair.usage, pair.usage)
 		}
 	}
-	return own.Dept, nil
+	if e.cfg.Mode == TLS13 {
+		if err := signs(c.Sign, own.Key); err != nil {
+			return nil, err
+		}
+	}
+	return &credentials{c, own}, nil
+}
+
+// trialDomain separates the signature with which Sign shows its key.
+const trialDomain = "xinqiao/channel-trial/v1"
+
+// signs has sign show that it is of the key. Unlike a Signer it does not say so,
+// and each peer would find out instead.
+func signs(sign func(domain string, body []byte) (gm.Signature, error), key gm.PublicKey) error {
+	if sign == nil {
+		return errors.New("TLS 1.3 needs a key that signs the binding")
+	}
+	trial := make([]byte, gm.HashSize)
+	if _, err := rand.Read(trial); err != nil {
+		return err
+	}
+	sig, err := sign(trialDomain, trial)
+	if err != nil {
+		return fmt.Errorf("the key that signs the binding: %w", err)
+	}
+	if !gm.Emmansun().Verify(key, gm.Preimage(trialDomain, trial), sig) {
+		return errors.New("the key that signs the binding is not that of the signing certificate")
+	}
+	return nil
 }

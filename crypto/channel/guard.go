@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/tjfoc/gmsm/gmtls"
 	tx509 "github.com/tjfoc/gmsm/x509"
@@ -43,7 +41,7 @@ const (
 type guard struct {
 	*attempt
 	endpoint *Endpoint
-	own      *Credentials
+	own      *credentials
 	dept     string // that the peer has to be; empty on the side that listens
 	steps    []step // of the handshake, still to come; the record that ends them is Finished
 
@@ -68,18 +66,8 @@ func newGuard(a *attempt, e *Endpoint, dept string) *guard {
 	return &guard{attempt: a, endpoint: e, own: e.creds.Load(), dept: dept, pool: e.root.Pool()}
 }
 
-// handshake runs gmtls over the guard. On error the caller closes the connection.
-func (g *guard) handshake(dialing bool) (c *Conn, err error) {
-	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case abort:
-			c, err = nil, p.err
-		default:
-			g.endpoint.cfg.Log.Error("gm tls handshake panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			c, err = nil, fmt.Errorf("%w: gmtls failed", ErrProtocol)
-		}
-	}()
+// handshake runs gmtls over the guard, and panics where Endpoint.handshake recovers.
+func (g *guard) handshake(dialing bool) (*Conn, error) {
 	var inner *gmtls.Conn
 	if dialing {
 		g.steps = stepsOfServer()
@@ -95,7 +83,7 @@ func (g *guard) handshake(dialing bool) (c *Conn, err error) {
 		return nil, fmt.Errorf("%w: gmtls ended it early", ErrProtocol)
 	}
 	g.open.Store(true)
-	return &Conn{Conn: inner, raw: g.Conn, peer: g.peer}, nil
+	return &Conn{Conn: inner, raw: g.Conn, peer: g.peer, accepted: !dialing}, nil
 }
 
 // judge is the step for the Certificate message: gmtls parses only certificates
@@ -103,6 +91,9 @@ func (g *guard) handshake(dialing bool) (c *Conn, err error) {
 func (g *guard) judge(certs [][]byte) (err error) {
 	g.peer, err = g.endpoint.judge(certs, g.dept, g.pool)
 	g.certs = certs
+	if err == nil && g.dept == "" {
+		err = g.endpoint.room(g.peer.Dept)
+	}
 	return err
 }
 
@@ -192,7 +183,6 @@ func (g *guard) next() error {
 			return err
 		}
 	}
-	g.waiting.Store(0)
 	record := g.in.Next(headerLen + g.recordLen())
 	g.broken = g.take(record[0], record)
 	return g.broken
@@ -200,16 +190,13 @@ func (g *guard) next() error {
 
 // receive reads once from the network.
 func (g *guard) receive() error {
-	if len(g.steps) > 0 {
-		g.waiting.CompareAndSwap(0, time.Now().UnixNano())
-	}
 	want := readSize
 	if g.in.Len() >= headerLen {
 		want = max(want, headerLen+g.recordLen()-g.in.Len())
 	}
 	g.in.Grow(want)
 	b := g.in.AvailableBuffer()
-	n, err := g.Conn.Read(b[:cap(b)])
+	n, err := g.attempt.Read(b[:cap(b)])
 	g.in.Write(b[:n])
 	if n > 0 {
 		return nil // the error comes again
@@ -236,7 +223,11 @@ func (g *guard) checkHeader() error {
 	if len(h) < headerLen {
 		return nil
 	}
-	if v := binary.BigEndian.Uint16(h[1:]); v != gmtls.VersionGMSSL {
+	switch v := binary.BigEndian.Uint16(h[1:]); v {
+	case gmtls.VersionGMSSL:
+	case 0x0301, 0x0302, 0x0303: // what TLS up to 1.3 writes there
+		return fmt.Errorf("%w: the peer speaks TLS and this node GM TLS; both need the same", ErrProtocol)
+	default:
 		return fmt.Errorf("%w: record version %#04x", ErrProtocol, v)
 	}
 	limit := maxPlaintext

@@ -18,9 +18,9 @@ const (
 
 // Listen listens on a TCP address. Its Accept returns only *Conn, admitted and
 // ready. At most MaxHandshakes are under way; when all places are taken, the peer
-// that has been silent longest, and for a fifth of HandshakeTimeout at least, is
-// cut off. Errors of a single peer are logged,
-// once a second at most, and never end the listener.
+// that has kept this side waiting longest in its handshake, and for a fifth of
+// HandshakeTimeout at least, is cut off. Errors of a single peer are logged, once
+// a second at most, and never end the listener.
 func (e *Endpoint) Listen(addr string) (net.Listener, error) {
 	inner, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -121,6 +121,9 @@ func (l *listener) serve(a *attempt) {
 	if err == nil {
 		err = a.SetDeadline(time.Time{})
 	}
+	if err == nil {
+		err = l.endpoint.keep(c)
+	}
 	l.endpoint.conns.count(err)
 	if err != nil {
 		a.Close()
@@ -132,7 +135,6 @@ func (l *listener) serve(a *attempt) {
 		}
 		return
 	}
-	l.endpoint.conns.add(c)
 	select {
 	case l.ready <- c:
 	case <-l.closing:
@@ -160,7 +162,7 @@ func (l *listener) enter(a *attempt) bool {
 	}
 }
 
-// tryEnter takes a place, or cuts off the peer that has been silent longest, or
+// tryEnter takes a place, or cuts off the peer that has kept us waiting longest, or
 // says when to look again. Peers for whom we are still computing keep their place.
 func (l *listener) tryEnter(a *attempt) (wait time.Duration, ok bool) {
 	l.mu.Lock()
@@ -174,21 +176,21 @@ func (l *listener) tryEnter(a *attempt) (wait time.Duration, ok bool) {
 		l.pending[a] = struct{}{}
 		return 0, true
 	}
-	var silent *attempt
+	var slowest *attempt
 	since := int64(0)
 	for p := range l.pending {
-		if w := p.waiting.Load(); w != 0 && !p.shed.Load() && (silent == nil || w < since) {
-			silent, since = p, w
+		if w := p.waiting.Load(); w != 0 && !p.shed.Load() && (slowest == nil || w < since) {
+			slowest, since = p, w
 		}
 	}
-	if silent == nil {
+	if slowest == nil {
 		return l.patience, false
 	}
 	if wait := l.patience - time.Since(time.Unix(0, since)); wait > 0 {
 		return wait, false
 	}
-	silent.shed.Store(true)
-	silent.Close()
+	slowest.shed.Store(true)
+	slowest.Close()
 	return l.patience, false
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"xinqiao/crypto/cert"
 	"xinqiao/crypto/channel"
+	"xinqiao/crypto/gm"
 )
 
 // TestReloadUnderLoad renews the certificates and keys of both ends again and
@@ -51,7 +52,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if c.Peer().Key != last.sign.Public() || lasting.Peer().Key == last.sign.Public() {
+		if c.Peer().Key != last.sign.Public() || server.Identity() != c.Peer() || lasting.Peer().Key == last.sign.Public() {
 			t.Error("the new channel has the old key, or the old one the new")
 		}
 		if s := client.Stats(); s.OK < 3 || s.Open != 2 || s.Protocol+s.Identity+s.Refused+s.Failed+s.TimedOut > 0 {
@@ -63,24 +64,86 @@ func TestReloadUnderLoad(t *testing.T) {
 // TestReloadRefuses: what New would not take changes nothing.
 func TestReloadRefuses(t *testing.T) {
 	t.Parallel()
-	x := newExchange(t)
-	a, b := x.party(t, "minzheng"), x.party(t, "zhujian")
-	e := x.endpoint(t, a)
-	l := listen(t, e)
-	go echo(l)
-	mixed := a.credentials()
-	mixed.Signer = b.credentials().Signer
-	for name, c := range map[string]channel.Credentials{
-		"nothing":              {},
-		"another department's": b.credentials(),
-		"another's key":        mixed,
-		"of another root":      newExchange(t).party(t, "minzheng").credentials(),
-	} {
-		if err := e.Reload(c); err == nil {
-			t.Errorf("%s: taken", name)
+	eachMode(t, func(t *testing.T, mode channel.Mode) {
+		x := newExchange(t)
+		a, b := x.party(t, "minzheng"), x.party(t, "zhujian")
+		e := newEndpoint(t, in(mode, x.config(a)))
+		l := listen(t, e)
+		go echo(l)
+		with := func(change func(*channel.Credentials)) channel.Credentials {
+			c := a.credentials()
+			change(&c)
+			return c
 		}
-	}
-	ping(t, x.endpoint(t, b), l.Addr().String(), "minzheng")
+		refused := map[string]channel.Credentials{
+			"nothing":              {},
+			"another department's": b.credentials(),
+			"another's key":        with(func(c *channel.Credentials) { c.Signer = b.credentials().Signer }),
+			"of another root":      newExchange(t).party(t, "minzheng").credentials(),
+		}
+		if mode == channel.TLS13 {
+			refused["another's binding key"] = with(func(c *channel.Credentials) { c.Sign = b.credentials().Sign })
+			refused["no binding key"] = with(func(c *channel.Credentials) { c.Sign = nil })
+			refused["a binding key that fails"] = with(func(c *channel.Credentials) {
+				c.Sign = func(string, []byte) (gm.Signature, error) { return gm.Signature{}, errors.New("the agent is away") }
+			})
+		}
+		before := e.Identity()
+		for name, c := range refused {
+			if err := e.Reload(c); err == nil {
+				t.Errorf("%s: taken", name)
+			}
+		}
+		if e.Identity() != before {
+			t.Errorf("the endpoint shows %+v", e.Identity())
+		}
+		ping(t, newEndpoint(t, in(mode, x.config(b))), l.Addr().String(), "minzheng")
+	})
+}
+
+// TestWithdrawnDuringAHandshake: what was withdrawn between the handshake's
+// question to Admit and its end is not let in, at either side.
+func TestWithdrawnDuringAHandshake(t *testing.T) {
+	t.Parallel()
+	eachMode(t, func(t *testing.T, mode channel.Mode) {
+		x := newExchange(t)
+		late := func() func(cert.Identity) error {
+			var asked atomic.Int32
+			return func(cert.Identity) error {
+				if asked.Add(1) > 1 {
+					return errors.New("withdrawn")
+				}
+				return nil
+			}
+		}
+		a, b := in(mode, x.config(x.party(t, "minzheng"))), in(mode, x.config(x.party(t, "zhujian")))
+		careless, careful := newEndpoint(t, a), newEndpoint(t, b)
+		l := listen(t, careless)
+		go echo(l)
+		b.Admit = late()
+		client := newEndpoint(t, b)
+		if _, err := client.Dial(t.Context(), l.Addr().String(), "minzheng"); !errors.Is(err, channel.ErrNotAdmitted) {
+			t.Errorf("dial: %v", err)
+		}
+		if s := client.Stats(); s.OK != 0 || s.NotAdmitted != 1 || s.Open != 0 {
+			t.Errorf("the client: %+v", s)
+		}
+		a.Admit = late()
+		server := newEndpoint(t, a)
+		l = listen(t, server)
+		go echo(l)
+		if c, err := careful.Dial(t.Context(), l.Addr().String(), "minzheng"); err == nil { // to its end, all was well
+			c.SetDeadline(time.Now().Add(20 * time.Second))
+			if _, err := c.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+				t.Errorf("the channel lives: %v", err)
+			}
+			c.Close()
+		}
+		eventually(t, "the server counts it", func() bool { return server.Stats().NotAdmitted == 1 })
+		if s := server.Stats(); s.OK != 0 || s.Open != 0 {
+			t.Errorf("the server: %+v", s)
+		}
+	})
 }
 
 // TestRecheck cuts the channels to a department that is not admitted any more, at
@@ -130,10 +193,6 @@ func TestRecheck(t *testing.T) {
 		if cut := server.Recheck(); cut < 1 {
 			t.Error("a channel outlives its certificate")
 		}
-		for deadline := time.Now().Add(20 * time.Second); server.Stats().Open > 0; time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%d channels are still kept", server.Stats().Open)
-			}
-		}
+		eventually(t, "no channel is kept", func() bool { return server.Stats().Open == 0 })
 	})
 }

@@ -6,13 +6,15 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"sync/atomic"
-	"time"
+
+	"github.com/tjfoc/gmsm/gmtls"
 
 	"xinqiao/crypto/gm"
 )
@@ -59,7 +61,7 @@ func (e *Endpoint) config13() *tls.Config {
 
 // handshake13 runs TLS 1.3 and the binding inside it.
 func (e *Endpoint) handshake13(a *attempt, dept string, dialing bool) (*Conn, error) {
-	end := &watch{Conn: a.Conn, attempt: a}
+	end := &watch{Conn: a}
 	var inner *tls.Conn
 	if dialing {
 		inner = tls.Client(end, e.config13())
@@ -67,9 +69,15 @@ func (e *Endpoint) handshake13(a *attempt, dept string, dialing bool) (*Conn, er
 		inner = tls.Server(end, e.config13())
 	}
 	if err := inner.Handshake(); err != nil {
+		if end.gmtls() {
+			return nil, fmt.Errorf("%w: the peer speaks GM TLS and this node TLS 1.3; both need the same (%w)", ErrProtocol, err)
+		}
 		return nil, protocol13Error(err)
 	}
 	state := inner.ConnectionState()
+	if state.NegotiatedProtocol != protocol13 { // crypto/tls lets a client pass that offers none
+		return nil, fmt.Errorf("%w: application protocol %q", ErrProtocol, state.NegotiatedProtocol)
+	}
 	secret, err := state.ExportKeyingMaterial(exporterLabel, nil, gm.HashSize)
 	if err != nil {
 		return nil, protocol13Error(err)
@@ -83,44 +91,52 @@ func (e *Endpoint) handshake13(a *attempt, dept string, dialing bool) (*Conn, er
 	if err != nil {
 		return nil, err
 	}
-	end.done.Store(true)
-	return &Conn{Conn: inner, raw: a.Conn, peer: b.peer, cut: end.ended.Load}, nil
+	return &Conn{Conn: inner, raw: a.Conn, peer: b.peer, cut: end.ended.Load, accepted: !dialing}, nil
 }
 
-// protocol13Error says what an error of TLS means to a caller. Errors of the
-// network stay as they are; an alert is the peer's refusal.
+// protocol13Error says what an error of TLS means to a caller: an alert of the
+// peer's is its refusal, one of our own a fault in what it sent. Errors of the
+// network stay as they are, but for an end that comes too early.
 func protocol13Error(err error) error {
-	var alert tls.AlertError
+	var op *net.OpError
 	var network net.Error
 	switch {
-	case errors.As(err, &alert):
+	case errors.As(err, &op) && op.Op == "remote error": // crypto/tls has no type for an alert
 		return fmt.Errorf("%w (%w)", ErrRefused, err)
-	case errors.As(err, &network), errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.As(err, &op) && op.Op == "local error":
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	case errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
+	case errors.As(err, &network), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrUnexpectedEOF):
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrProtocol, err)
 }
 
-// watch tells the listener since when a peer owes it bytes, and a reader whether
-// the stream ended in a cut: crypto/tls takes the end of the connection between
-// two records for a farewell.
+// watch looks at what crypto/tls reads: how the stream begins, and whether it
+// ended in a cut, because crypto/tls takes the end of the connection between two
+// records for a farewell.
 type watch struct {
 	net.Conn
-	attempt *attempt
-	done    atomic.Bool // the handshake is over
-	ended   atomic.Bool // the network has ended the stream, while TLS wanted more
+	head  []byte      // the beginning, as long as the handshake needs it
+	ended atomic.Bool // the network has ended the stream, while TLS wanted more
 }
 
+// recordStart is how much of a record says its version.
+const recordStart = 3
+
 func (w *watch) Read(p []byte) (int, error) {
-	if !w.done.Load() {
-		w.attempt.waiting.CompareAndSwap(0, time.Now().UnixNano())
-	}
 	n, err := w.Conn.Read(p)
-	if n > 0 && !w.done.Load() {
-		w.attempt.waiting.Store(0)
+	if len(w.head) < recordStart {
+		w.head = append(w.head, p[:min(n, recordStart-len(w.head))]...)
 	}
 	if err == io.EOF {
 		w.ended.Store(true)
 	}
 	return n, err
+}
+
+// gmtls reports whether the peer's first record is one of TLCP.
+func (w *watch) gmtls() bool {
+	return len(w.head) == recordStart && binary.BigEndian.Uint16(w.head[1:]) == gmtls.VersionGMSSL
 }

@@ -14,6 +14,8 @@ import (
 	"math/big"
 	"net"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -162,6 +164,12 @@ func TestBindingRefusesClients(t *testing.T) {
 		return func(b bare) []byte { return b.prove(t, p, 1, "minzheng", gm.Digest{}, change) }
 	}
 	for name, make := range map[string]func(bare) []byte{
+		"chain of itself":             prove(good, func(_ *bindingStatement, p *bindingProof) { p.Chain = chain(good.signCert, good.signCert) }),
+		"chain that loops":            prove(good, func(_ *bindingStatement, p *bindingProof) { p.Chain = chain(good.signCert, x.root, good.signCert) }),
+		"the root behind it":          prove(good, func(_ *bindingStatement, p *bindingProof) { p.Chain = chain(good.signCert, x.root) }),
+		"the root alone":              prove(good, func(_ *bindingStatement, p *bindingProof) { p.Chain = x.root }),
+		"an endless chain":            prove(good, func(_ *bindingStatement, p *bindingProof) { p.Chain = bytes.Repeat(good.signCert, 12) }),
+		"a long name":                 prove(good, func(s *bindingStatement, p *bindingProof) { s.Peer = strings.Repeat("x", 4<<10); p.Peer = s.Peer }),
 		"replayed":                    func(bare) []byte { return used },
 		"of another root":             prove(stranger, nil),
 		"not admitted":                prove(banned, nil),
@@ -187,6 +195,31 @@ func TestBindingRefusesClients(t *testing.T) {
 			}
 			ping(t, newEndpoint(t, in(channel.TLS13, x.config(good))), l.Addr().String(), "minzheng")
 		})
+	}
+}
+
+func chain(certs ...[]byte) []byte { return slices.Concat(certs...) }
+
+// TestNoApplicationProtocol: a client that offers none is let in by crypto/tls,
+// and gets no further, whatever it proves.
+func TestNoApplicationProtocol(t *testing.T) {
+	t.Parallel()
+	x := newExchange(t)
+	e := newEndpoint(t, in(channel.TLS13, x.config(x.party(t, "minzheng"))))
+	l := listen(t, e)
+	go echo(l)
+	raw, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	b := expose(t, tls.Client(raw, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}))
+	b.send(b.prove(t, x.party(t, "zhujian"), 1, "minzheng", gm.Digest{}, nil))
+	if answer, err := b.receive(); err == nil {
+		t.Errorf("answered with %d bytes", len(answer))
+	}
+	if s := e.Stats(); s.OK != 0 || s.Protocol != 1 {
+		t.Errorf("%+v", s)
 	}
 }
 
@@ -276,7 +309,8 @@ func TestTLS13TurnsAway(t *testing.T) {
 	before := runtime.NumGoroutine()
 	cfg := in(channel.TLS13, x.config(x.party(t, "minzheng")))
 	cfg.HandshakeTimeout, cfg.MaxHandshakes = time.Second, 4
-	l := listen(t, newEndpoint(t, cfg))
+	server := newEndpoint(t, cfg)
+	l := listen(t, server)
 	go echo(l)
 	dialTLS := func(c *tls.Config) func(net.Conn) {
 		return func(raw net.Conn) {
@@ -286,27 +320,40 @@ func TestTLS13TurnsAway(t *testing.T) {
 			}
 		}
 	}
-	for name, attack := range map[string]func(net.Conn){
-		"silence":       func(c net.Conn) { io.Copy(io.Discard, c) },
-		"garbage":       func(c net.Conn) { io.WriteString(c, "GET / HTTP/1.1\r\n\r\n"); io.Copy(io.Discard, c) },
-		"TLS 1.2":       dialTLS(&tls.Config{MaxVersion: tls.VersionTLS12, NextProtos: []string{alpn13}}),
-		"GM TLS":        func(c net.Conn) { c.Write([]byte{22, 1, 1, 0, 1, 1}); io.Copy(io.Discard, c) },
-		"another ALPN":  dialTLS(&tls.Config{NextProtos: []string{"h2"}}),
-		"a byte a time": drip,
-		"no binding": func(c net.Conn) {
+	play := func(b ...byte) func(net.Conn) {
+		return func(c net.Conn) { c.Write(b); io.Copy(io.Discard, c) }
+	}
+	timedOut := func(s channel.Stats) uint64 { return s.TimedOut }
+	protocol := func(s channel.Stats) uint64 { return s.Protocol }
+	failed := func(s channel.Stats) uint64 { return s.Failed }
+	for name, tc := range map[string]struct {
+		attack func(net.Conn)
+		count  func(channel.Stats) uint64
+	}{
+		"silence":         {play(), timedOut},
+		"garbage":         {play([]byte("GET / HTTP/1.1\r\n\r\n")...), protocol},
+		"TLS 1.2":         {dialTLS(&tls.Config{MaxVersion: tls.VersionTLS12, NextProtos: []string{alpn13}}), protocol},
+		"GM TLS":          {play(goodHello()...), protocol},
+		"another ALPN":    {dialTLS(&tls.Config{NextProtos: []string{"h2"}}), protocol},
+		"oversize record": {play(22, 3, 1, 0xff, 0xff), protocol},
+		"oversize hello":  {play(22, 3, 1, 0, 4, 1, 0xff, 0xff, 0xff), protocol},
+		"empty records":   {play(bytes.Repeat([]byte{22, 3, 1, 0, 0}, 100)...), protocol},
+		"alert first":     {play(21, 3, 1, 0, 2, 2, 40), func(s channel.Stats) uint64 { return s.Refused }},
+		"a byte a time":   {drip, timedOut},
+		"no binding": {func(c net.Conn) {
 			b := expose(t, tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{alpn13}}))
 			io.Copy(io.Discard, b)
-		},
-		"half a frame": func(c net.Conn) {
+		}, timedOut},
+		"half a frame": {func(c net.Conn) {
 			b := expose(t, tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{alpn13}}))
 			b.Write([]byte{0, 0, 1, 0, 7})
 			b.Close()
-		},
-		"a giant frame": func(c net.Conn) {
+		}, failed},
+		"a giant frame": {func(c net.Conn) {
 			b := expose(t, tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{alpn13}}))
 			b.Write([]byte{0xff, 0xff, 0xff, 0xff})
 			io.Copy(io.Discard, b)
-		},
+		}, protocol},
 	} {
 		t.Run(name, func(t *testing.T) {
 			raw, err := net.Dial("tcp", l.Addr().String())
@@ -315,7 +362,9 @@ func TestTLS13TurnsAway(t *testing.T) {
 			}
 			defer raw.Close()
 			raw.SetDeadline(time.Now().Add(20 * time.Second))
-			attack(raw)
+			before := tc.count(server.Stats())
+			tc.attack(raw)
+			eventually(t, "the server counts it", func() bool { return tc.count(server.Stats()) == before+1 })
 		})
 	}
 	// More silent peers than there are places do not keep a good one out.
@@ -330,9 +379,16 @@ func TestTLS13TurnsAway(t *testing.T) {
 	patient.HandshakeTimeout = 20 * time.Second
 	ping(t, newEndpoint(t, patient), l.Addr().String(), "minzheng")
 	l.Close()
-	for deadline := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > before+2; time.Sleep(5 * time.Millisecond) {
+	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
+	eventually(t, "no channel is left", func() bool { return server.Stats().Open == 0 })
+}
+
+// eventually waits for what another goroutine is about to do.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+			t.Fatalf("in vain: %s", what)
 		}
 	}
 }
@@ -381,13 +437,9 @@ func TestModesDoNotMix(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		client := newEndpoint(t, in(1-mode, x.config(x.party(t, "zhujian"))))
-		if _, err := client.Dial(ctx, l.Addr().String(), "minzheng"); err == nil || ctx.Err() != nil {
+		if _, err := client.Dial(ctx, l.Addr().String(), "minzheng"); !errors.Is(err, channel.ErrProtocol) {
 			t.Errorf("mode %d to mode %d: %v", 1-mode, mode, err)
 		}
-		for deadline := time.Now().Add(20 * time.Second); server.Stats().Protocol+server.Stats().Refused+server.Stats().Failed == 0; time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("the server counts %+v", server.Stats())
-			}
-		}
+		eventually(t, "the server counts it", func() bool { return server.Stats().Protocol == 1 })
 	}
 }

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -88,4 +89,43 @@ func (n *network) banish(t *testing.T, dept exchange.Dept) {
 		}
 		return false
 	})
+}
+
+// TestMixedChannels: a node set to another protocol than the rest takes part in
+// nothing, its log and theirs say why, and the others go on.
+func TestMixedChannels(t *testing.T) {
+	n := found(t)
+	n.change = func(c *node.Config) {
+		if c.Department == demo.Weijian {
+			c.Channel = "tls13"
+		}
+	}
+	n.start(t, demo.Gongan, demo.Minzheng, demo.Zhujian, demo.Weijian)
+	says := func(odd bool, what string) func() bool {
+		return func() bool {
+			for line := range bytes.Lines(n.logs.bytes()) {
+				if bytes.Contains(line, []byte(`"department":"weijian"`)) == odd && bytes.Contains(line, []byte(what)) {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	const theirs, its = "the peer speaks TLS and this node GM TLS", "the peer speaks GM TLS and this node TLS 1.3"
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, dept := range []exchange.Dept{demo.Gongan, demo.Minzheng, demo.Zhujian} {
+		if err := n.nodes[dept].WaitReady(ctx); err != nil {
+			t.Fatalf("%s does not become ready: %v", dept, err)
+		}
+	}
+	eventually(t, "the odd node's log says why", says(true, its))
+	eventually(t, "the others' logs say why", says(false, theirs))
+	if n.nodes[demo.Weijian].Ready() {
+		t.Error("a node without a channel is ready")
+	}
+	c := n.consent(t, form(demo.Wife(), "ZJ-MIXED-1", 5))
+	if a := n.ask(t, demo.Zhujian, question(demo.Wife(), "ZJ-MIXED-1", c.ID)); a.Outcome != exchange.Allowed {
+		t.Errorf("%s for %v", a.Outcome, a.Reasons)
+	}
 }

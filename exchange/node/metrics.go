@@ -127,7 +127,8 @@ func newSampler(n *Node) *sampler {
 	for outcome, read := range map[string]func(channel.Stats) uint64{
 		"ok": func(s channel.Stats) uint64 { return s.OK }, "protocol": func(s channel.Stats) uint64 { return s.Protocol },
 		"identity": func(s channel.Stats) uint64 { return s.Identity }, "not_admitted": func(s channel.Stats) uint64 { return s.NotAdmitted },
-		"refused": func(s channel.Stats) uint64 { return s.Refused }, "timeout": func(s channel.Stats) uint64 { return s.TimedOut },
+		"too_many": func(s channel.Stats) uint64 { return s.TooMany },
+		"refused":  func(s channel.Stats) uint64 { return s.Refused }, "timeout": func(s channel.Stats) uint64 { return s.TimedOut },
 		"shed": func(s channel.Stats) uint64 { return s.Shed }, "failed": func(s channel.Stats) uint64 { return s.Failed },
 	} {
 		add(prometheus.CounterValue, "channel_handshakes_total", "Handshakes with other nodes, both ways, by how they ended.",
