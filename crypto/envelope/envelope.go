@@ -15,6 +15,7 @@
 package envelope
 
 import (
+	"crypto/cipher"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,8 +25,8 @@ import (
 	"xinqiao/crypto/gm"
 )
 
-// Limits. MaxPlaintext is in bytes; a larger document is for a streaming API,
-// which is not there yet.
+// Limits. MaxPlaintext is in bytes, of what Seal and Open take; a Writer and a
+// Reader have no limit.
 const (
 	MaxRecipients = 16
 	MaxPlaintext  = 64 << 20
@@ -35,7 +36,9 @@ const (
 	magic          = "XQE1"
 	domain         = "xinqiao/envelope/v1"
 	idDomain       = "xinqiao/key-id/v1"
+	fixed          = len(magic) + 4 // what stands before the header
 	chunkSize      = 64 << 10
+	sealedChunk    = chunkSize + gm.TagSize
 	saltSize       = 32
 	contentKeySize = 32
 	maxHeader      = 16 << 10
@@ -137,15 +140,14 @@ func (s *Sealer) Seal(context, plaintext []byte) ([]byte, error) {
 	if _, err := io.ReadFull(s.rand, salt); err != nil {
 		return nil, fmt.Errorf("make a salt: %w", err)
 	}
-	m := deriveMessage(s.engine, s.key[:], salt, s.headSum, context)
-	out = append(out, m.commitment...)
-	aead, err := s.engine.NewAEAD(m.key)
+	m, err := deriveMessage(s.engine, s.key[:], salt, s.headSum, context)
 	if err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
+	out = append(out, m.commitment...)
 	for i := range chunks {
 		n := min(chunkSize, len(plaintext))
-		out = aead.Seal(out, nonce(i, i == chunks-1), plaintext[:n], m.aad)
+		out = m.seal(out, plaintext[:n], i == chunks-1)
 		plaintext = plaintext[n:]
 	}
 	return out, nil
@@ -168,6 +170,26 @@ func Open(e gm.Engine, id gm.Digest, u Unwrapper, context, sealed []byte) ([]byt
 	if err != nil {
 		return nil, err
 	}
+	body := rest[saltSize+gm.HashSize:]
+	m, err := unlock(e, id, u, context, h, head, rest[:saltSize], rest[saltSize:saltSize+gm.HashSize])
+	if err != nil {
+		return nil, err
+	}
+	chunks := (len(body) + sealedChunk - 1) / sealedChunk
+	plaintext := make([]byte, 0, len(body)-chunks*gm.TagSize)
+	for i := range chunks {
+		n := min(sealedChunk, len(body))
+		if plaintext, err = m.open(plaintext, body[:n], i == chunks-1); err != nil {
+			return nil, err
+		}
+		body = body[n:]
+	}
+	return plaintext, nil
+}
+
+// unlock returns the keys of a message for one recipient, once the commitment has
+// shown that they are the ones it was sealed under.
+func unlock(e gm.Engine, id gm.Digest, u Unwrapper, context []byte, h header, head, salt, commitment []byte) (*message, error) {
 	w := h.find(id)
 	if w == nil {
 		return nil, ErrNotRecipient
@@ -177,43 +199,28 @@ func Open(e gm.Engine, id gm.Digest, u Unwrapper, context, sealed []byte) ([]byt
 		return nil, ErrOpen
 	}
 	defer clear(contentKey)
-	salt, commitment, body := rest[:saltSize], rest[saltSize:saltSize+gm.HashSize], rest[saltSize+gm.HashSize:]
-	m := deriveMessage(e, contentKey, salt, e.Sum(head), context)
-	if !gm.Equal(m.commitment, commitment) {
-		return nil, ErrOpen
-	}
-	aead, err := e.NewAEAD(m.key)
+	m, err := deriveMessage(e, contentKey, salt, e.Sum(head), context)
 	if err != nil {
 		return nil, fmt.Errorf("open the envelope: %w", err)
 	}
-	chunks := (len(body) + chunkSize + gm.TagSize - 1) / (chunkSize + gm.TagSize)
-	plaintext := make([]byte, 0, len(body)-chunks*gm.TagSize)
-	for i := range chunks {
-		n := min(chunkSize+gm.TagSize, len(body))
-		if plaintext, err = aead.Open(plaintext, nonce(i, i == chunks-1), body[:n], m.aad); err != nil {
-			return nil, ErrOpen
-		}
-		body = body[n:]
+	if !gm.Equal(m.commitment, commitment) {
+		return nil, ErrOpen
 	}
-	return plaintext, nil
+	return m, nil
 }
 
 // parse splits an envelope and checks everything that needs no key.
 func parse(sealed []byte) (h header, head, rest []byte, err error) {
-	const fixed = len(magic) + 4
-	if len(sealed) < fixed || string(sealed[:len(magic)]) != magic {
+	n, err := headerLength(sealed)
+	if err != nil || len(sealed)-fixed < n {
 		return h, nil, nil, ErrFormat
 	}
-	n := int64(binary.BigEndian.Uint32(sealed[len(magic):fixed]))
-	if n > maxHeader || int64(len(sealed)-fixed) < n {
-		return h, nil, nil, ErrFormat
-	}
-	head, rest = sealed[:fixed+int(n)], sealed[fixed+int(n):]
-	if err := canon.Unmarshal(head[fixed:], &h); err != nil || !h.wellFormed() {
-		return h, nil, nil, ErrFormat
+	head, rest = sealed[:fixed+n], sealed[fixed+n:]
+	if h, err = parseHeader(head); err != nil {
+		return h, nil, nil, err
 	}
 	body := len(rest) - saltSize - gm.HashSize
-	last := body % (chunkSize + gm.TagSize)
+	last := body % sealedChunk
 	switch {
 	case body < gm.TagSize, body > MaxPlaintext+chunkCount(MaxPlaintext)*gm.TagSize:
 		return h, nil, nil, ErrFormat
@@ -222,6 +229,26 @@ func parse(sealed []byte) (h header, head, rest []byte, err error) {
 		return h, nil, nil, ErrFormat
 	}
 	return h, head, rest, nil
+}
+
+// headerLength reads how long the header is from the first bytes of an envelope.
+func headerLength(b []byte) (int, error) {
+	if len(b) < fixed || string(b[:len(magic)]) != magic {
+		return 0, ErrFormat
+	}
+	n := binary.BigEndian.Uint32(b[len(magic):fixed])
+	if n > maxHeader {
+		return 0, ErrFormat
+	}
+	return int(n), nil
+}
+
+// parseHeader reads everything up to the header's end.
+func parseHeader(head []byte) (h header, err error) {
+	if err := canon.Unmarshal(head[fixed:], &h); err != nil || !h.wellFormed() {
+		return h, ErrFormat
+	}
+	return h, nil
 }
 
 func (h header) wellFormed() bool {
@@ -245,25 +272,43 @@ func (h header) find(id gm.Digest) *wrapped {
 	return nil
 }
 
-// messageKeys are what one message is sealed under.
-type messageKeys struct{ commitment, key, aad []byte }
+// message seals or opens the chunks of one message, in their order.
+type message struct {
+	commitment, aad []byte
+	aead            cipher.AEAD
+	next            uint64 // number of the chunk to come
+}
 
-func deriveMessage(e gm.Engine, contentKey, salt []byte, headSum gm.Digest, context []byte) messageKeys {
+func deriveMessage(e gm.Engine, contentKey, salt []byte, headSum gm.Digest, context []byte) (*message, error) {
 	contextSum := e.Sum(context)
 	info := domain + "\x00" + string(headSum[:]) + string(contextSum[:])
 	okm := gm.Derive(e, contentKey, salt, info, gm.HashSize+gm.SM4KeySize)
-	return messageKeys{commitment: okm[:gm.HashSize], key: okm[gm.HashSize:], aad: contextSum[:]}
+	aead, err := e.NewAEAD(okm[gm.HashSize:])
+	return &message{commitment: okm[:gm.HashSize], aad: contextSum[:], aead: aead}, err
 }
 
-func chunkCount(n int) int { return max(1, (n+chunkSize-1)/chunkSize) }
+func (m *message) seal(dst, chunk []byte, last bool) []byte {
+	return m.aead.Seal(dst, m.nonce(last), chunk, m.aad)
+}
+
+func (m *message) open(dst, chunk []byte, last bool) ([]byte, error) {
+	out, err := m.aead.Open(dst, m.nonce(last), chunk, m.aad)
+	if err != nil {
+		return nil, ErrOpen
+	}
+	return out, nil
+}
 
 // nonce numbers the chunks. Repeating it from zero is safe because each message
 // has its own key.
-func nonce(i int, last bool) []byte {
+func (m *message) nonce(last bool) []byte {
 	n := make([]byte, gm.NonceSize)
-	binary.BigEndian.PutUint64(n[3:11], uint64(i))
+	binary.BigEndian.PutUint64(n[3:11], m.next)
+	m.next++
 	if last {
 		n[11] = 1
 	}
 	return n
 }
+
+func chunkCount(n int) int { return max(1, (n+chunkSize-1)/chunkSize) }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"testing"
 
@@ -33,8 +34,23 @@ func newHolder(t testing.TB, e gm.Engine) holder {
 	return holder{Recipient{KeyID(e, key.Public()), key.Public()}, e, key}
 }
 
+// open is Open; a Reader must come to the same verdict.
 func (h holder) open(context, sealed []byte) ([]byte, error) {
-	return Open(h.engine, h.ID, h, context, sealed)
+	whole, err := Open(h.engine, h.ID, h, context, sealed)
+	streamed, streamErr := h.stream(context, bytes.NewReader(sealed))
+	if (err == nil) != (streamErr == nil) || err == nil && !bytes.Equal(whole, streamed) {
+		return nil, fmt.Errorf("a Reader says %v where Open says %v", streamErr, err)
+	}
+	return whole, err
+}
+
+// stream reads an envelope to its end.
+func (h holder) stream(context []byte, from io.Reader) ([]byte, error) {
+	r, err := NewReader(h.engine, h.ID, h, context, from)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
 }
 
 func seal(t testing.TB, context, plaintext []byte, to ...holder) []byte {
@@ -164,18 +180,18 @@ func TestOneEnvelopePerText(t *testing.T) {
 		t.Fatal(err)
 	}
 	salt := make([]byte, saltSize)
-	m := deriveMessage(e, s.key[:], salt, s.headSum, nil)
-	aead, err := e.NewAEAD(m.key)
+	m, err := deriveMessage(e, s.key[:], salt, s.headSum, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	start := append(append(bytes.Clone(s.head), salt...), m.commitment...)
-	honest := aead.Seal(bytes.Clone(start), nonce(0, true), text(chunkSize), m.aad)
+	honest := m.seal(bytes.Clone(start), text(chunkSize), true)
+	m.next = 0
 	if _, err := to.open(nil, honest); err != nil {
 		t.Fatalf("the usual form: %v", err)
 	}
-	second := aead.Seal(bytes.Clone(start), nonce(0, false), text(chunkSize), m.aad)
-	second = aead.Seal(second, nonce(1, true), nil, m.aad)
+	second := m.seal(bytes.Clone(start), text(chunkSize), false)
+	second = m.seal(second, nil, true)
 	if _, err := to.open(nil, second); !errors.Is(err, ErrFormat) {
 		t.Errorf("the second form: %v", err)
 	}

@@ -73,6 +73,9 @@ func (emmansun) Encrypt(key PublicKey, msg []byte) ([]byte, error) {
 	if err := checkPlaintext(key, msg); err != nil {
 		return nil, err
 	}
+	if len(msg) < longEnough {
+		return tjfoc{}.Encrypt(key, msg)
+	}
 	return esm2.EncryptASN1(rand.Reader, key.emmansun(), msg)
 }
 

@@ -138,6 +138,7 @@ func TestMaterialOfALostKey(t *testing.T) {
 	newCast(t).play(t, func(t *testing.T, w *world) {
 		id := w.consent(5)
 		w.renew(holder, false)
+		w.delivered() // to the requester, who would name the certificate from before
 		got := must[exchange.Answer](t)(w.askWith("k", question(id)))
 		if got.Outcome != exchange.Refused || !slices.Contains(codesIn(got.Reasons), exchange.DenyMaterial) {
 			t.Errorf("%s for %v", got.Outcome, got.Reasons)

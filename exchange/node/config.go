@@ -83,12 +83,18 @@ type Web struct {
 	Key  string `yaml:"key"`
 }
 
-// System is one department system that may call the exchange API.
+// System is one department system that may call the exchange API. It has a
+// token, a key or both.
 type System struct {
 	Name string `yaml:"name"`
 	// Token is the SM3 hash, hexadecimal, of the system's bearer token: what
 	// `printf %s TOKEN | openssl dgst -sm3` prints. The token itself is nowhere.
-	Token   string      `yaml:"token_sm3"`
+	Token string `yaml:"token_sm3,omitempty"`
+	// Key is the file with the SM2 public key with which the system signs its
+	// requests (RFC 9421): PEM, as `openssl pkey -pubout` writes it.
+	Key string `yaml:"key,omitempty"`
+	// Signed means that the system must sign and its token is not accepted.
+	Signed  bool        `yaml:"signed,omitempty"`
 	Scopes  []api.Scope `yaml:"scopes"`  // exchange, consent, catalogue, ledger
 	Expires string      `yaml:"expires"` // RFC 3339
 }
@@ -119,6 +125,9 @@ func Load(path string) (Config, error) {
 		*p = relative(base, *p)
 	}
 	c.Keyring = relativeKeyring(base, c.Keyring)
+	for i := range c.Systems {
+		c.Systems[i].Key = relative(base, c.Systems[i].Key)
+	}
 	return c, nil
 }
 
@@ -150,6 +159,14 @@ func (c Config) check() error {
 	for _, o := range c.Operators {
 		if !o.ID.Valid() || !exchange.Field(o.Role).Valid() {
 			errs = append(errs, fmt.Errorf("operator %q is malformed", o.ID))
+		}
+	}
+	for _, s := range c.Systems {
+		switch {
+		case s.Token == "" && s.Key == "":
+			errs = append(errs, fmt.Errorf("system %q has neither token_sm3 nor key", s.Name))
+		case s.Signed && s.Key == "":
+			errs = append(errs, fmt.Errorf("system %q is signed and has no key", s.Name))
 		}
 	}
 	return errors.Join(errs...)

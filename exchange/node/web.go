@@ -34,7 +34,7 @@ func (n *Node) openWeb(context.Context) error {
 		return err
 	}
 	handler, err := api.New(api.Config{Exchanges: n.broker, Authorities: n.broker, Catalogue: n.broker, Ledger: access{n},
-		Systems: systems, Population: n.cfg.Population, Explain: policy.Explain, Engine: n.id.engine, Clock: n.clock, Log: n.log,
+		Systems: systems, Host: n.reachedAs, Population: n.cfg.Population, Explain: policy.Explain, Engine: n.id.engine, Clock: n.clock, Log: n.log,
 		Observe: n.metrics.observeRequest})
 	if err != nil {
 		return err
@@ -182,19 +182,36 @@ func (n *Node) openAdmin() error {
 	return nil
 }
 
+// reachedAs reports whether the web certificate stands for host: callers reach
+// this node under no other.
+func (n *Node) reachedAs(host string) bool { return n.id.web.Load().Leaf.VerifyHostname(host) == nil }
+
 // systems reads the configured systems into the form the API compares with.
 func (n *Node) systems() ([]api.System, error) {
 	list := make([]api.System, 0, len(n.cfg.Systems))
 	for _, s := range n.cfg.Systems {
-		hash, err := hex.DecodeString(s.Token)
-		if err != nil || len(hash) != gm.HashSize {
-			return nil, fmt.Errorf("system %s: token_sm3 is not an SM3 hash of 64 hexadecimal digits", s.Name)
-		}
 		until, err := time.Parse(time.RFC3339, s.Expires)
 		if err != nil {
 			return nil, fmt.Errorf("system %s: expires: %w", s.Name, err)
 		}
-		list = append(list, api.System{Name: s.Name, TokenHash: gm.Digest(hash), Scopes: s.Scopes, Expires: until})
+		sys := api.System{Name: s.Name, Signed: s.Signed, Scopes: s.Scopes, Expires: until}
+		if s.Token != "" {
+			hash, err := hex.DecodeString(s.Token)
+			if err != nil || len(hash) != gm.HashSize {
+				return nil, fmt.Errorf("system %s: token_sm3 is not an SM3 hash of 64 hexadecimal digits", s.Name)
+			}
+			sys.TokenHash = gm.Digest(hash)
+		}
+		if s.Key != "" {
+			file, err := os.ReadFile(s.Key)
+			if err != nil {
+				return nil, fmt.Errorf("system %s: key: %w", s.Name, err)
+			}
+			if sys.Key, err = gm.ParsePublicPEM(file); err != nil {
+				return nil, fmt.Errorf("system %s: key: %w", s.Name, err)
+			}
+		}
+		list = append(list, sys)
 	}
 	return list, nil
 }
