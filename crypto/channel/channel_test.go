@@ -69,8 +69,11 @@ func (x exchange) party(t testing.TB, dept string) party {
 
 func admitAll(cert.Identity) error { return nil }
 
+// config leaves a handshake more time than a node would: under the race detector,
+// and beside other tests, one takes seconds.
 func (x exchange) config(p party) channel.Config {
-	return channel.Config{Root: x.root, Credentials: p.credentials(), Admit: admitAll, Clock: func() time.Time { return now }}
+	return channel.Config{Root: x.root, Credentials: p.credentials(), Admit: admitAll, Clock: func() time.Time { return now },
+		HandshakeTimeout: time.Minute}
 }
 
 func (p party) credentials() channel.Credentials {
