@@ -1,5 +1,7 @@
 // Package envelope is the sealed document: encrypted for up to sixteen
-// recipients, bound to a context, and readable as a whole or not at all.
+// recipients and bound to a context. Seal and Open work in memory and give the
+// whole document or nothing; Writer and Reader stream the same bytes in constant
+// memory.
 //
 //	"XQE1" | header length (4 bytes, big-endian) | header | salt (32) | commitment (32) | chunks
 //
@@ -15,6 +17,8 @@
 package envelope
 
 import (
+	"bytes"
+	"crypto/cipher"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,11 +28,13 @@ import (
 	"xinqiao/crypto/gm"
 )
 
-// Limits. MaxPlaintext is in bytes; a larger document is for a streaming API,
-// which is not there yet.
+// Limits. MaxPlaintext, in bytes, is that of Seal and Open; a larger document is
+// for Writer and Reader, which go on to MaxStream (16 TiB). There one key has
+// encrypted 2^40 blocks, and what that tells about the text is still below 2^-48.
 const (
 	MaxRecipients = 16
 	MaxPlaintext  = 64 << 20
+	MaxStream     = maxChunks * chunkSize
 )
 
 const (
@@ -36,21 +42,28 @@ const (
 	domain         = "xinqiao/envelope/v1"
 	idDomain       = "xinqiao/key-id/v1"
 	chunkSize      = 64 << 10
+	sealedChunk    = chunkSize + gm.TagSize
+	maxChunks      = 1 << 28
 	saltSize       = 32
 	contentKeySize = 32
 	maxHeader      = 16 << 10
 	maxWrapped     = 512
 )
 
-// Errors of Open.
+// Errors of this package.
 var (
 	// ErrOpen is the one answer to every cryptographic failure: a wrong key, a
-	// wrong context, changed, cut or reordered bytes.
+	// wrong context, changed, cut, repeated or reordered bytes.
 	ErrOpen = errors.New("the envelope does not open")
 	// ErrNotRecipient reports an envelope that is addressed to others.
 	ErrNotRecipient = errors.New("the envelope is not addressed to this key")
-	// ErrFormat reports bytes that are no envelope of this version.
+	// ErrFormat reports bytes that do not begin as an envelope of this version and
+	// suite does.
 	ErrFormat = errors.New("not an envelope of this version")
+	// ErrTooLong reports a document over MaxPlaintext or a stream over MaxStream.
+	ErrTooLong = errors.New("the document is too long")
+	// ErrClosed reports a Write after Close.
+	ErrClosed = errors.New("the envelope is closed")
 )
 
 // A Recipient is who may open: the id under which it finds its wrapped key (the
@@ -127,28 +140,36 @@ func NewSealer(e gm.Engine, rand io.Reader, to ...Recipient) (*Sealer, error) {
 // only with the same context, which is not part of the message.
 func (s *Sealer) Seal(context, plaintext []byte) ([]byte, error) {
 	if len(plaintext) > MaxPlaintext {
-		return nil, fmt.Errorf("seal %d bytes: the limit is %d", len(plaintext), MaxPlaintext)
+		return nil, fmt.Errorf("seal %d bytes: %w: the limit is %d", len(plaintext), ErrTooLong, MaxPlaintext)
 	}
-	chunks := chunkCount(len(plaintext))
-	out := make([]byte, 0, len(s.head)+saltSize+gm.HashSize+len(plaintext)+chunks*gm.TagSize)
-	out = append(out, s.head...)
-	out = out[:len(s.head)+saltSize]
+	n := max(1, (len(plaintext)+chunkSize-1)/chunkSize)
+	out, c, err := s.start(context, len(plaintext)+n*gm.TagSize)
+	if err != nil {
+		return nil, err
+	}
+	for range n - 1 {
+		if out, err = c.seal(out, plaintext[:chunkSize], false); err != nil {
+			return nil, err
+		}
+		plaintext = plaintext[chunkSize:]
+	}
+	return c.seal(out, plaintext, true)
+}
+
+// start begins a message: it returns everything before the chunks, with room for
+// them, and what seals them.
+func (s *Sealer) start(context []byte, room int) ([]byte, *chunks, error) {
+	at := len(s.head) + saltSize
+	out := append(make([]byte, 0, at+gm.HashSize+room), s.head...)[:at]
 	salt := out[len(s.head):]
 	if _, err := io.ReadFull(s.rand, salt); err != nil {
-		return nil, fmt.Errorf("make a salt: %w", err)
+		return nil, nil, fmt.Errorf("make a salt: %w", err)
 	}
-	m := deriveMessage(s.engine, s.key[:], salt, s.headSum, context)
-	out = append(out, m.commitment...)
-	aead, err := s.engine.NewAEAD(m.key)
+	commitment, c, err := deriveMessage(s.engine, s.key[:], salt, s.headSum, context)
 	if err != nil {
-		return nil, fmt.Errorf("seal: %w", err)
+		return nil, nil, err
 	}
-	for i := range chunks {
-		n := min(chunkSize, len(plaintext))
-		out = aead.Seal(out, nonce(i, i == chunks-1), plaintext[:n], m.aad)
-		plaintext = plaintext[n:]
-	}
-	return out, nil
+	return append(out, commitment...), c, nil
 }
 
 // Seal seals one message for the recipients, with a content key of its own.
@@ -161,14 +182,36 @@ func Seal(e gm.Engine, rand io.Reader, context, plaintext []byte, to ...Recipien
 }
 
 // Open decrypts an envelope for the recipient id, whose private key u uses. It
-// returns ErrFormat, ErrNotRecipient or ErrOpen, and plaintext only when every
-// chunk was authentic.
+// returns ErrFormat, ErrNotRecipient, ErrTooLong or ErrOpen, and plaintext only
+// when every chunk was authentic.
 func Open(e gm.Engine, id gm.Digest, u Unwrapper, context, sealed []byte) ([]byte, error) {
-	h, head, rest, err := parse(sealed)
+	in := bytes.NewReader(sealed)
+	c, err := readStart(e, id, u, context, in)
 	if err != nil {
 		return nil, err
 	}
-	w := h.find(id)
+	body := sealed[len(sealed)-in.Len():]
+	n := max(1, (len(body)+sealedChunk-1)/sealedChunk)
+	if len(body)-n*gm.TagSize > MaxPlaintext {
+		return nil, fmt.Errorf("open %d bytes: %w: the limit is %d", len(sealed), ErrTooLong, MaxPlaintext)
+	}
+	plaintext := make([]byte, 0, len(body))
+	for range n - 1 {
+		if plaintext, err = c.open(plaintext, body[:sealedChunk], false); err != nil {
+			return nil, err
+		}
+		body = body[sealedChunk:]
+	}
+	return c.open(plaintext, body, true)
+}
+
+// readStart reads everything before the chunks and returns what opens them.
+func readStart(e gm.Engine, id gm.Digest, u Unwrapper, context []byte, in io.Reader) (*chunks, error) {
+	s, err := parseStart(in)
+	if err != nil {
+		return nil, err
+	}
+	w := s.find(id)
 	if w == nil {
 		return nil, ErrNotRecipient
 	}
@@ -177,51 +220,77 @@ func Open(e gm.Engine, id gm.Digest, u Unwrapper, context, sealed []byte) ([]byt
 		return nil, ErrOpen
 	}
 	defer clear(contentKey)
-	salt, commitment, body := rest[:saltSize], rest[saltSize:saltSize+gm.HashSize], rest[saltSize+gm.HashSize:]
-	m := deriveMessage(e, contentKey, salt, e.Sum(head), context)
-	if !gm.Equal(m.commitment, commitment) {
+	commitment, c, err := deriveMessage(e, contentKey, s.salt, e.Sum(s.head), context)
+	if err != nil {
+		return nil, err
+	}
+	if !gm.Equal(commitment, s.commitment) {
 		return nil, ErrOpen
 	}
-	aead, err := e.NewAEAD(m.key)
-	if err != nil {
-		return nil, fmt.Errorf("open the envelope: %w", err)
-	}
-	chunks := (len(body) + chunkSize + gm.TagSize - 1) / (chunkSize + gm.TagSize)
-	plaintext := make([]byte, 0, len(body)-chunks*gm.TagSize)
-	for i := range chunks {
-		n := min(chunkSize+gm.TagSize, len(body))
-		if plaintext, err = aead.Open(plaintext, nonce(i, i == chunks-1), body[:n], m.aad); err != nil {
-			return nil, ErrOpen
-		}
-		body = body[n:]
-	}
-	return plaintext, nil
+	return c, nil
 }
 
-// parse splits an envelope and checks everything that needs no key.
-func parse(sealed []byte) (h header, head, rest []byte, err error) {
+// start is what stands before the chunks.
+type start struct {
+	header
+	head             []byte // magic, length and header
+	salt, commitment []byte
+}
+
+// parseStart reads and checks everything that needs no key, and nothing beyond
+// it. Its memory is bounded by maxHeader, whatever the length claims.
+func parseStart(in io.Reader) (s start, err error) {
 	const fixed = len(magic) + 4
-	if len(sealed) < fixed || string(sealed[:len(magic)]) != magic {
-		return h, nil, nil, ErrFormat
+	b := make([]byte, fixed, 1<<10)
+	if err := readExactly(in, b); err != nil {
+		return s, err
 	}
-	n := int64(binary.BigEndian.Uint32(sealed[len(magic):fixed]))
-	if n > maxHeader || int64(len(sealed)-fixed) < n {
-		return h, nil, nil, ErrFormat
+	n := binary.BigEndian.Uint32(b[len(magic):])
+	if string(b[:len(magic)]) != magic || n > maxHeader {
+		return s, ErrFormat
 	}
-	head, rest = sealed[:fixed+int(n)], sealed[fixed+int(n):]
-	if err := canon.Unmarshal(head[fixed:], &h); err != nil || !h.wellFormed() {
-		return h, nil, nil, ErrFormat
+	end := fixed + int(n)
+	b = append(b, make([]byte, int(n)+saltSize+gm.HashSize)...)
+	if err := readExactly(in, b[fixed:]); err != nil {
+		return s, err
 	}
-	body := len(rest) - saltSize - gm.HashSize
-	last := body % (chunkSize + gm.TagSize)
-	switch {
-	case body < gm.TagSize, body > MaxPlaintext+chunkCount(MaxPlaintext)*gm.TagSize:
-		return h, nil, nil, ErrFormat
-	case last > 0 && last < gm.TagSize, last == gm.TagSize && body > gm.TagSize:
-		// A last chunk without content stands only for an empty plaintext.
-		return h, nil, nil, ErrFormat
+	s.head, s.salt, s.commitment = b[:end:end], b[end:end+saltSize], b[end+saltSize:]
+	if err := canon.Unmarshal(s.head[fixed:], &s.header); err != nil || !s.wellFormed() {
+		return s, ErrFormat
 	}
-	return h, head, rest, nil
+	return s, nil
+}
+
+// readExactly fills b. A source that ends is no envelope; one that fails says so.
+func readExactly(in io.Reader, b []byte) error {
+	n, err := fill(in, b)
+	if err == nil && n < len(b) {
+		return ErrFormat
+	}
+	return err
+}
+
+// fill reads until b is full or the source ends with io.EOF, which is no error
+// here. io.ReadFull would not do: it gives a source that broke off with
+// io.ErrUnexpectedEOF, as an HTTP body does, the look of one that ended.
+func fill(in io.Reader, b []byte) (n int, err error) {
+	for idle := 0; n < len(b); {
+		m, err := in.Read(b[n:])
+		n += m
+		switch {
+		case err == io.EOF:
+			return n, nil
+		case err != nil:
+			return n, fmt.Errorf("read the envelope: %w", err)
+		case m > 0:
+			idle = 0
+		case idle == 100:
+			return n, fmt.Errorf("read the envelope: %w", io.ErrNoProgress)
+		default:
+			idle++
+		}
+	}
+	return n, nil
 }
 
 func (h header) wellFormed() bool {
@@ -245,25 +314,63 @@ func (h header) find(id gm.Digest) *wrapped {
 	return nil
 }
 
-// messageKeys are what one message is sealed under.
-type messageKeys struct{ commitment, key, aad []byte }
-
-func deriveMessage(e gm.Engine, contentKey, salt []byte, headSum gm.Digest, context []byte) messageKeys {
+// deriveMessage returns the commitment of one message and what seals or opens
+// its chunks.
+func deriveMessage(e gm.Engine, contentKey, salt []byte, headSum gm.Digest, context []byte) ([]byte, *chunks, error) {
 	contextSum := e.Sum(context)
 	info := domain + "\x00" + string(headSum[:]) + string(contextSum[:])
 	okm := gm.Derive(e, contentKey, salt, info, gm.HashSize+gm.SM4KeySize)
-	return messageKeys{commitment: okm[:gm.HashSize], key: okm[gm.HashSize:], aad: contextSum[:]}
+	defer clear(okm[gm.HashSize:])
+	aead, err := e.NewAEAD(okm[gm.HashSize:])
+	if err != nil {
+		return nil, nil, fmt.Errorf("make the message's cipher: %w", err)
+	}
+	return okm[:gm.HashSize:gm.HashSize], &chunks{aead: aead, aad: contextSum}, nil
 }
 
-func chunkCount(n int) int { return max(1, (n+chunkSize-1)/chunkSize) }
+// chunks seals or opens the chunks of one message in their order.
+type chunks struct {
+	aead  cipher.AEAD
+	aad   gm.Digest
+	done  uint64
+	nonce [gm.NonceSize]byte
+}
 
-// nonce numbers the chunks. Repeating it from zero is safe because each message
-// has its own key.
-func nonce(i int, last bool) []byte {
-	n := make([]byte, gm.NonceSize)
-	binary.BigEndian.PutUint64(n[3:11], uint64(i))
-	if last {
-		n[11] = 1
+// next sets the nonce: the chunk's number and whether it is the last. Counting
+// from zero is safe because each message has its own key.
+func (c *chunks) next(last bool) error {
+	if c.done >= maxChunks {
+		return ErrTooLong
 	}
-	return n
+	binary.BigEndian.PutUint64(c.nonce[3:11], c.done)
+	if last {
+		c.nonce[11] = 1
+	}
+	c.done++
+	return nil
+}
+
+// seal appends the next chunk, sealed, to dst. Every chunk but the last is full.
+func (c *chunks) seal(dst, plaintext []byte, last bool) ([]byte, error) {
+	if err := c.next(last); err != nil {
+		return nil, err
+	}
+	return c.aead.Seal(dst, c.nonce[:], plaintext, c.aad[:]), nil
+}
+
+// open appends the content of the next chunk to dst, or nothing. A last chunk
+// without content stands only for an empty document, so that no document has two
+// forms.
+func (c *chunks) open(dst, sealed []byte, last bool) ([]byte, error) {
+	if len(sealed) < gm.TagSize || len(sealed) == gm.TagSize && c.done > 0 {
+		return nil, ErrOpen
+	}
+	if err := c.next(last); err != nil {
+		return nil, err
+	}
+	out, err := c.aead.Open(dst, c.nonce[:], sealed, c.aad[:])
+	if err != nil {
+		return nil, ErrOpen
+	}
+	return out, nil
 }

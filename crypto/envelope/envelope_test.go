@@ -5,7 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
-	"fmt"
+	"io"
 	"sync"
 	"testing"
 
@@ -18,6 +18,7 @@ import (
 // holder is a recipient with its private key.
 type holder struct {
 	Recipient
+	t      testing.TB
 	engine gm.Engine
 	key    *gm.PrivateKey
 }
@@ -30,11 +31,28 @@ func newHolder(t testing.TB, e gm.Engine) holder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return holder{Recipient{KeyID(e, key.Public()), key.Public()}, e, key}
+	return holder{Recipient{KeyID(e, key.Public()), key.Public()}, t, e, key}
 }
 
+// open opens with Open and holds Reader to the same answer, so that every test
+// here is one of both.
 func (h holder) open(context, sealed []byte) ([]byte, error) {
-	return Open(h.engine, h.ID, h, context, sealed)
+	h.t.Helper()
+	whole, err := Open(h.engine, h.ID, h, context, sealed)
+	read, readErr := h.read(context, bytes.NewReader(sealed))
+	if !errors.Is(readErr, err) || err == nil && !bytes.Equal(whole, read) {
+		h.t.Errorf("Open gives %d bytes and %v, Reader %d bytes and %v", len(whole), err, len(read), readErr)
+	}
+	return whole, err
+}
+
+// read returns what a Reader gives out, an error or not.
+func (h holder) read(context []byte, sealed io.Reader) ([]byte, error) {
+	r, err := NewReader(h.engine, h.ID, h, context, sealed)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
 }
 
 func seal(t testing.TB, context, plaintext []byte, to ...holder) []byte {
@@ -115,11 +133,11 @@ func TestEveryTruncationFails(t *testing.T) {
 // bodyAt returns where the chunks begin.
 func bodyAt(t testing.TB, sealed []byte) int {
 	t.Helper()
-	_, head, _, err := parse(sealed)
+	s, err := parseStart(bytes.NewReader(sealed))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(head) + saltSize + gm.HashSize
+	return len(s.head) + saltSize + gm.HashSize
 }
 
 func TestChunksKeepTheirPlaces(t *testing.T) {
@@ -163,21 +181,28 @@ func TestOneEnvelopePerText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	salt := make([]byte, saltSize)
-	m := deriveMessage(e, s.key[:], salt, s.headSum, nil)
-	aead, err := e.NewAEAD(m.key)
-	if err != nil {
-		t.Fatal(err)
+	crafted := func(parts ...[]byte) []byte {
+		t.Helper()
+		sealed, c, err := s.start(nil, 0)
+		for i := 0; err == nil && i < len(parts); i++ {
+			sealed, err = c.seal(sealed, parts[i], i == len(parts)-1)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sealed
 	}
-	start := append(append(bytes.Clone(s.head), salt...), m.commitment...)
-	honest := aead.Seal(bytes.Clone(start), nonce(0, true), text(chunkSize), m.aad)
-	if _, err := to.open(nil, honest); err != nil {
+	if _, err := to.open(nil, crafted(text(chunkSize))); err != nil {
 		t.Fatalf("the usual form: %v", err)
 	}
-	second := aead.Seal(bytes.Clone(start), nonce(0, false), text(chunkSize), m.aad)
-	second = aead.Seal(second, nonce(1, true), nil, m.aad)
-	if _, err := to.open(nil, second); !errors.Is(err, ErrFormat) {
-		t.Errorf("the second form: %v", err)
+	for name, second := range map[string][]byte{
+		"an empty chunk at the end": crafted(text(chunkSize), nil),
+		"short chunks":              crafted(text(10), text(10)),
+		"an empty chunk first":      crafted(nil, text(10)),
+	} {
+		if got, err := to.open(nil, second); !errors.Is(err, ErrOpen) || got != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -234,6 +259,13 @@ func TestSealerIsConcurrent(t *testing.T) {
 				}
 				if got, err := to.open(nil, sealed); err != nil || !bytes.Equal(got, want) {
 					t.Errorf("%s: %v", e.Name(), err)
+				}
+				var stream bytes.Buffer
+				if err := sealStream(s, &stream, nil, want, 100); err != nil {
+					t.Error(err)
+				}
+				if got, err := to.open(nil, stream.Bytes()); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%s, streamed: %v", e.Name(), err)
 				}
 			})
 		}
@@ -346,6 +378,8 @@ func TestMalformedHeaders(t *testing.T) {
 		"other magic":    append([]byte("XQE2"), build(header{gm.Suite, []wrapped{one}})[4:]...),
 		"length 4 GiB":   append([]byte(magic), 255, 255, 255, 255, 0),
 		"other suite":    build(header{"SM-2", []wrapped{one}}),
+		"empty suite":    build(header{"", []wrapped{one}}),
+		"no suite":       build(map[int]any{2: []wrapped{one}}),
 		"no recipients":  build(header{gm.Suite, nil}),
 		"too many":       build(header{gm.Suite, many}),
 		"the same twice": build(header{gm.Suite, []wrapped{one, one}}),
@@ -386,35 +420,5 @@ func TestSealRefuses(t *testing.T) {
 		if _, err := Seal(gm.Emmansun(), bytes.NewReader(make([]byte, n)), nil, nil, to.Recipient); err == nil {
 			t.Errorf("sealed with %d random bytes", n)
 		}
-	}
-}
-
-func FuzzOpen(f *testing.F) {
-	to := newHolder(f, gm.Emmansun())
-	f.Add(seal(f, nil, []byte("seed"), to))
-	f.Add([]byte(magic))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if _, err := to.open([]byte("another context than any seed's"), b); err == nil {
-			t.Error("opens")
-		}
-	})
-}
-
-func BenchmarkSeal(b *testing.B) {
-	to := newHolder(b, gm.Emmansun())
-	for _, n := range []int{1 << 10, 1 << 20} {
-		plaintext := text(n)
-		s, err := NewSealer(gm.Emmansun(), rand.Reader, to.Recipient)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			b.SetBytes(int64(n))
-			for b.Loop() {
-				if _, err := s.Seal(nil, plaintext); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
 	}
 }
