@@ -53,3 +53,22 @@ func BenchmarkEngine(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkDerive is what a message's own keys cost, as an envelope derives them.
+func BenchmarkDerive(b *testing.B) {
+	secret, salt, info := make([]byte, 32), make([]byte, 32), string(make([]byte, 84))
+	for _, e := range engines() {
+		b.Run(e.Name()+"/hmac", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				HMAC(e, secret, salt)
+			}
+		})
+		b.Run(e.Name()+"/derive", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				Derive(e, secret, salt, info, HashSize+SM4KeySize)
+			}
+		})
+	}
+}

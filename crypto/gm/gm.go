@@ -48,8 +48,8 @@ var (
 	ErrDecrypt = errors.New("SM2 decryption failed")
 )
 
-// Engine is one complete implementation of the suite. Engines hold no keys and
-// are safe for concurrent use.
+// Engine is one complete implementation of the suite. Engines hold no private
+// keys and are safe for concurrent use. A program makes one and passes it on.
 type Engine interface {
 	// Name identifies the engine in logs and metrics.
 	Name() string
