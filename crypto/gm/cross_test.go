@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"math/big"
 	"strings"
 	"testing"
@@ -13,37 +12,6 @@ import (
 	tsm2 "github.com/tjfoc/gmsm/sm2"
 	"pgregory.net/rapid"
 )
-
-// fixed yields the same bytes for ever.
-type fixed []byte
-
-func (f fixed) Read(b []byte) (int, error) {
-	n := copy(b, f)
-	if n < len(b) {
-		return n, io.ErrUnexpectedEOF
-	}
-	return n, nil
-}
-
-// TestForcedNonce is the signing half of GM/T 0003.5, annex A, which only the
-// bare library lets a caller reproduce.
-func TestForcedNonce(t *testing.T) {
-	t.Parallel()
-	key, err := NewPrivateKey(unhex(vectorKey))
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := new(big.Int).SetBytes(unhex("59276e27d506861a 16680f3ad9c02dcc ef3cc1fa3cdbe4ce 6d54b80deac1bc21"))
-	random := fixed(k.Sub(k, big.NewInt(1)).FillBytes(make([]byte, 40)))
-	r, s, err := tsm2.Sm2Sign(key.tjfoc(), []byte("message digest"), []byte(DefaultUID), random)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := fmt.Sprintf("%064x%064x", r, s); got != strings.ReplaceAll("f5a03b0648d2c463 0eeac513e1bb81a1 5944da3827d5b741 43ac7eaceee720b3 "+
-		"b1b6aa29df212fd8 763182bc0d421ca1 bb9038fd1f7f42d4 840b69c485bbc1aa", " ", "") {
-		t.Errorf("signature %s", got)
-	}
-}
 
 func drawKey(t *rapid.T) *PrivateKey {
 	for {
