@@ -2,7 +2,7 @@
 # prerequisite of either.
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
-TIMEOUT     = 15m
+TIMEOUT     = 30m
 
 .PHONY: help build demo test fmt check clean
 

@@ -140,15 +140,17 @@ func metricNames(page string) []string {
 	return names
 }
 
-// TestDeployUnit holds that the systemd unit stays shut.
+// TestDeployUnit holds that the systemd units stay shut.
 func TestDeployUnit(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("systemd-analyze is not installed (Debian: systemd)")
 	}
-	out, code := output(t, "../deploy/systemd", nil, "systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", "xinqiao.service")
-	if code != 0 {
-		t.Errorf("systemd-analyze exits with %d:\n%s", code, out)
+	for _, unit := range []string{"xinqiao.service", "xinqiao-keyring.service"} {
+		out, code := output(t, "../deploy/systemd", nil, "systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", unit)
+		if code != 0 {
+			t.Errorf("%s: systemd-analyze exits with %d:\n%s", unit, code, out)
+		}
 	}
 }
 
@@ -196,22 +198,39 @@ func TestCISummary(t *testing.T) {
 }
 
 // TestCIVulnerabilities puts a go of its own before the real one, and looks at
-// what is made of each way in which govulncheck can end.
+// what is made of each way in which govulncheck can end. The fake one has two
+// words: for the first database, and for that made from the module of reports,
+// which it has when that word is not empty.
 func TestCIVulnerabilities(t *testing.T) {
 	t.Parallel()
+	const unreachable = "govulncheck: fetching vulnerabilities: Get \"https://db.example/index\": dial tcp: no such host"
 	for name, c := range map[string]struct {
-		says       string
-		exit, code int
-		want       string
+		says   string
+		exit   int
+		module string
+		code   int
+		want   string
 	}{
-		"clean":         {"No vulnerabilities found.", 0, 0, "No vulnerabilities found."},
-		"finding":       {"Vulnerability #1: GO-2026-0001", 1, 1, "GO-2026-0001"},
-		"no database":   {"govulncheck: fetching vulnerabilities: Get \"https://db.example/index\": dial tcp: no such host", 1, 0, "NOT CHECKED"},
-		"no tool":       {"go: golang.org/x/vuln: no such module", 1, 1, "no such module"},
-		"does not load": {"govulncheck: loading packages: p.go:1: undefined: x", 1, 1, "undefined: x"},
+		"clean":              {"No vulnerabilities found.", 0, "", 0, "No vulnerabilities found."},
+		"finding":            {"Vulnerability #1: GO-2026-0001", 3, "", 1, "GO-2026-0001"},
+		"neither":            {unreachable, 1, "", 0, "NOT CHECKED"},
+		"module, clean":      {unreachable, 1, "No vulnerabilities found.", 0, "No vulnerabilities found."},
+		"module, finding":    {unreachable, 1, "Vulnerability #1: GO-2026-0002", 1, "GO-2026-0002"},
+		"no tool":            {"go: golang.org/x/vuln: no such module", 1, "No vulnerabilities found.", 1, "no such module"},
+		"code does not load": {"govulncheck: loading packages: p.go:1: undefined: x", 1, "No vulnerabilities found.", 1, "undefined: x"},
 	} {
 		dir := t.TempDir()
-		script := fmt.Sprintf("#!/bin/sh\necho '%s'\nexit %d\n", c.says, c.exit)
+		script := fmt.Sprintf(`#!/bin/sh
+module='%s'
+case "$*" in
+"mod edit -json") echo '  "Toolchain": "go1.99.1"' ;;
+"mod download"*) [ -n "$module" ] && echo '  "Dir": "/reports",' ;;
+*indexdb*) ;;
+*file://*) echo "$module"; case "$module" in Vuln*) exit 3 ;; esac ;;
+*govulncheck*) [ "$GOTOOLCHAIN" = go1.99.1 ] || exit 9; echo '%s'; exit %d ;;
+*) exit 8 ;;
+esac
+`, c.module, c.says, c.exit)
 		if err := os.WriteFile(filepath.Join(dir, "go"), []byte(script), 0o700); err != nil {
 			t.Fatal(err)
 		}

@@ -33,6 +33,7 @@ const (
 	CodePeerDown      Code = "XQ-PEER-UNREACHABLE"    //
 	CodeSource        Code = "XQ-SOURCE-UNAVAILABLE"  //
 	CodeMaterial      Code = "XQ-MATERIAL-INVALID"    // a material does not verify
+	CodeKeys          Code = "XQ-KEYS-UNAVAILABLE"    // whatever holds this node's keys does not answer
 	CodeBusy          Code = "XQ-NODE-BUSY"           // a queue is full
 )
 

@@ -143,21 +143,22 @@ func (l *Ledger) gather(first *appending) []*appending {
 
 // carry brings a batch onto this node's replica, or tells each waiter why not.
 // It signs a new frame only when the author's chain has moved on or an entry
-// that was never handed on is no longer wanted; otherwise it sends the same
-// bytes again.
+// that was never handed on is no longer wanted or another certificate is in
+// force; otherwise it sends the same bytes again.
 func (l *Ledger) carry(r Replicator, batch []*appending) {
 	started := time.Now()
 	var frame []byte
 	var seq uint64
+	var cert gm.Digest
 	for {
-		author, missing := l.board(batch)
+		author, inForce, missing := l.board(batch)
 		if len(missing) == 0 || l.Halted() != nil {
 			return
 		}
-		if frame == nil || seq != author.Seq+1 || len(missing) != len(batch) {
-			batch, seq = missing, author.Seq+1
+		if frame == nil || seq != author.Seq+1 || cert != inForce || len(missing) != len(batch) {
+			batch, seq, cert = missing, author.Seq+1, inForce
 			var err error
-			if frame, err = l.sign(batch, author); err != nil {
+			if frame, err = l.sign(batch, author, cert); err != nil {
 				giveUp(batch, err)
 				return
 			}
@@ -191,20 +192,36 @@ func (l *Ledger) carry(r Replicator, batch []*appending) {
 	}
 }
 
-func (l *Ledger) sign(batch []*appending, author authorState) ([]byte, error) {
+func (l *Ledger) sign(batch []*appending, author authorState, cert gm.Digest) ([]byte, error) {
+	key, ok := l.cfg.Signers(cert)
+	if !ok {
+		return nil, errNoKey
+	}
 	entries := make([][]byte, len(batch))
 	for i, a := range batch {
 		entries[i] = a.raw
 	}
-	return NewFrame(l.cfg.Engine, l.cfg.Signer, l.cfg.Origin, l.cfg.Self, l.cfg.Cert, author.Seq+1, author.Last, entries)
+	return NewFrame(l.cfg.Engine, key, l.cfg.Origin, l.cfg.Self, cert, author.Seq+1, author.Last, entries)
 }
 
-// board returns the author's chain and what of the batch is not yet applied and
-// still of interest to someone, marked as flying.
-func (l *Ledger) board(batch []*appending) (authorState, []*appending) {
+// errNoKey means that nothing can be signed: the certificate in force was
+// withdrawn, or its key is not in this node's keyring.
+var errNoKey = fmt.Errorf("%w: this node has no key for the certificate that the ledger holds for its department", ErrNotProposed)
+
+// signingCert returns the fingerprint of this department's signing certificate
+// in force; no certificate has the zero one. The caller holds mu.
+func (l *Ledger) signingCert() gm.Digest {
+	if cert := l.state.signCert(l.cfg.Self); cert != nil {
+		return l.cfg.Engine.Sum(cert)
+	}
+	return gm.Digest{}
+}
+
+// board returns the author's chain, its certificate in force, and what of the
+// batch is not yet applied and still of interest to someone, marked as flying.
+func (l *Ledger) board(batch []*appending) (author authorState, cert gm.Digest, left []*appending) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	var left []*appending
 	for _, a := range batch {
 		if _, known := l.state.ids[authorID{l.cfg.Self, a.id}]; known {
 			continue
@@ -216,7 +233,7 @@ func (l *Ledger) board(batch []*appending) (authorState, []*appending) {
 		}
 		left = append(left, a)
 	}
-	return l.state.authors[l.cfg.Self], left
+	return l.state.authors[l.cfg.Self], l.signingCert(), left
 }
 
 // waitApplied gives the own replica time to catch up with what the leader has

@@ -98,7 +98,13 @@ func (l *Ledger) Cosign(ctx context.Context, size uint64, root gm.Digest) (check
 	if err := l.Halted(); err != nil {
 		return none, err
 	}
-	return checkpoint.Cosign(l.cfg.Signer, l.cfg.Engine, string(l.cfg.Self), l.cfg.Key, l.cfg.Clock(),
+	l.mu.RLock()
+	key, ok := l.cfg.Signers(l.signingCert())
+	l.mu.RUnlock()
+	if !ok {
+		return none, errNoKey
+	}
+	return checkpoint.Cosign(key, l.cfg.Engine, string(l.cfg.Self), key.Public, l.cfg.Clock(),
 		checkpoint.Checkpoint{Origin: l.cfg.Origin, Size: size, Root: root})
 }
 
@@ -216,7 +222,7 @@ func (l *Ledger) electorate() electorate {
 	now := l.cfg.Clock()
 	for dept, cert := range certs {
 		// An expired or foreign certificate cosigns nothing.
-		if who, key, err := l.idents.at(cert, now); err == nil && who == string(dept) {
+		if who, key, err := l.idents.At(cert, now); err == nil && who == string(dept) {
 			v.keys[string(dept)] = key
 		}
 	}

@@ -1,8 +1,10 @@
 package ledger
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"xinqiao/crypto/canon"
@@ -20,7 +22,7 @@ const (
 	FactRules        FactType = 2  // key department; its own
 	FactRestrictions FactType = 3  // key department; its own
 	FactMember       FactType = 4  // key department; set by the authority
-	FactCert         FactType = 5  // key department; set by the authority, withdrawn also by the department
+	FactCert         FactType = 5  // key department; set by the authority or renewed by the department, withdrawn by either
 	FactGrant        FactType = 6  // key an id; set by the authority, withdrawn also by the provider
 	FactAuthority    FactType = 7  // key an id; set by the grantee, withdrawn by either party or the authority
 	FactCase         FactType = 8  // key an id; set and withdrawn by the grantee
@@ -110,7 +112,8 @@ func (c *FactChange) check() error {
 	if c.Type == FactCert && c.Action == Set {
 		// A department whose certificates do not decode could never write again;
 		// for the authority nobody could mend that.
-		if certs, err := DecodeCerts(c.Content); err != nil || len(certs.Sign) == 0 {
+		certs, err := DecodeCerts(c.Content)
+		if err != nil || len(certs.Sign) == 0 || len(certs.Earlier) > MaxEarlierCerts {
 			return bad("the content is not a department's certificates")
 		}
 	}
@@ -129,7 +132,9 @@ func (c *FactChange) mayWrite(author exchange.Dept, old *Fact) bool {
 	case FactBaseline, FactMember:
 		return author == exchange.Authority
 	case FactCert:
-		return author == exchange.Authority || withdraw && own
+		// A department renews under the certificate that it has: once withdrawn, only
+		// the authority sets another. The certificate itself is the authority's word.
+		return author == exchange.Authority || own && (withdraw || old != nil)
 	case FactRules, FactRestrictions, FactRoster, FactStatus, FactCatalogue:
 		return own
 	case FactGrant:
@@ -148,6 +153,7 @@ type Fact struct {
 	Type       FactType
 	Key        string
 	Version    uint64 // 1 + index of the leaf that set or withdrew it
+	Since      uint64 // the oldest version that this one continues, often itself
 	Active     bool   // false once withdrawn
 	Provider   exchange.Dept
 	Grantee    exchange.Dept
@@ -165,6 +171,12 @@ type Fact struct {
 // In reports whether the fact is in force at t: active and within its validity.
 func (f *Fact) In(t time.Time) bool {
 	return f != nil && f.Active && (f.NotBefore == 0 || t.Unix() >= f.NotBefore) && (f.NotAfter == 0 || t.Unix() < f.NotAfter)
+}
+
+// continues reports whether what rested on an earlier version still holds by
+// this one: it is the same, or certificates that were renewed since.
+func (f *Fact) continues(version uint64) bool {
+	return version >= f.Since && version <= f.Version && version > 0
 }
 
 // Left returns how many reads are left, or -1 when they are not bounded.
@@ -189,6 +201,41 @@ type Member struct {
 type Certs struct {
 	Sign []byte `cbor:"1,keyasint"`
 	Enc  []byte `cbor:"2,keyasint"`
+	// Earlier are the pairs that these renew, newest first. New frames need Sign;
+	// what was signed under an earlier pair stays good until a set leaves it out, as
+	// one does whose key was lost.
+	Earlier []CertPair `cbor:"3,keyasint,omitempty"`
+}
+
+// CertPair is a department's two certificates as they once were, DER.
+type CertPair struct {
+	Sign []byte `cbor:"1,keyasint"`
+	Enc  []byte `cbor:"2,keyasint"`
+}
+
+// MaxEarlierCerts bounds Certs.Earlier.
+const MaxEarlierCerts = 16
+
+// Renew returns the certificates that follow c without a break. The oldest pair
+// goes when there are too many, and with it whatever still rests on it.
+func (c Certs) Renew(next CertPair) Certs {
+	earlier := c.Pairs()
+	return Certs{Sign: next.Sign, Enc: next.Enc, Earlier: earlier[:min(len(earlier), MaxEarlierCerts)]}
+}
+
+// Pairs lists the pair in force and those before it, newest first.
+func (c Certs) Pairs() []CertPair {
+	return append([]CertPair{{Sign: c.Sign, Enc: c.Enc}}, c.Earlier...)
+}
+
+// renews reports whether c follows old without a break: nothing was left out.
+func (c Certs) renews(old Certs) bool {
+	want := old.Renew(CertPair{Sign: c.Sign, Enc: c.Enc})
+	return len(want.Earlier) == len(old.Earlier)+1 && slices.EqualFunc(c.Earlier, want.Earlier, CertPair.equal)
+}
+
+func (p CertPair) equal(q CertPair) bool {
+	return bytes.Equal(p.Sign, q.Sign) && bytes.Equal(p.Enc, q.Enc)
 }
 
 // DecodeMember reads a member fact's content.

@@ -144,7 +144,7 @@ func TestFormat(t *testing.T) {
 		Purpose: "housing-eligibility", Matter: "000700001000", Case: "1", Operator: "2", Authority: label("old").String(), Rule: "a-rule",
 		Reasons: []exchange.Reason{{Code: exchange.DenyCase, Article: "7", Detail: "a detail"}}, Request: []byte("a request")}
 	member := Member{Name: "民政局", NameEN: "Civil affairs", USCC: "11990100MB1X00000A", Voter: true, Raft: "a:1", Peer: "b:2"}
-	certs := Certs{Sign: []byte("one"), Enc: []byte("two")}
+	certs := Certs{Sign: []byte("one"), Enc: []byte("two"), Earlier: []CertPair{{Sign: []byte("three"), Enc: []byte("four")}}}
 	for name, v := range map[string]any{"frame-body": body, "frame": frame, "frame-record": record, "leaf": leaf, "batch": batch, "body": detail,
 		"member": member, "certs": certs} {
 		filled(t, name, reflect.ValueOf(v))

@@ -56,6 +56,12 @@ type Signer interface {
 	Sign(domain string, body []byte) (gm.Signature, error)
 }
 
+// A SigningKey is the key of a signing certificate.
+type SigningKey struct {
+	Signer
+	Public gm.PublicKey
+}
+
 // NewFrame signs entries as the frame that follows prev.
 func NewFrame(e gm.Engine, s Signer, origin string, dept exchange.Dept, cert gm.Digest, seq uint64, prev gm.Digest, entries [][]byte) ([]byte, error) {
 	hashes := entryHashes(e, entries)

@@ -7,11 +7,11 @@ import (
 	"xinqiao/crypto/gm"
 )
 
-// identities remembers whose certificates are, because checking a chain costs
-// ten times what a signature does. A certificate is valid throughout an interval,
+// Identities remembers whose certificates are, because checking a chain costs
+// a hundred times what a signature does. A certificate is valid throughout an interval,
 // so one that was checked at two times is good for every time between them; it
 // is never taken beyond what was checked. It is safe for concurrent use.
-type identities struct {
+type Identities struct {
 	engine   gm.Engine
 	identify func(der []byte, at time.Time) (string, gm.PublicKey, error)
 
@@ -25,16 +25,18 @@ type identity struct {
 	from, to time.Time // the times between which the certificate is known to be valid
 }
 
-func newIdentities(e gm.Engine, identify func([]byte, time.Time) (string, gm.PublicKey, error)) *identities {
-	return &identities{engine: e, identify: identify, known: map[gm.Digest]identity{}}
+// NewIdentities remembers what identify says, which is whose certificate der is
+// and its key, or an error when it is not valid at the time.
+func NewIdentities(e gm.Engine, identify func(der []byte, at time.Time) (string, gm.PublicKey, error)) *Identities {
+	return &Identities{engine: e, identify: identify, known: map[gm.Digest]identity{}}
 }
 
 // identifyAhead is how far beyond the time in question a certificate is tried,
 // so that the chain is not checked again for every later frame.
 const identifyAhead = time.Hour
 
-// at returns whose certificate der is and its key, if it is valid at t.
-func (c *identities) at(der []byte, t time.Time) (string, gm.PublicKey, error) {
+// At returns whose certificate der is and its key, if it is valid at t.
+func (c *Identities) At(der []byte, t time.Time) (string, gm.PublicKey, error) {
 	print := c.engine.Sum(der)
 	c.mu.Lock()
 	id, known := c.known[print]

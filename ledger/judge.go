@@ -38,7 +38,7 @@ func (s *State) basisHolds(a *Access) Slot {
 			return slot
 		}
 		fact := s.facts.get(t, ref.Key)
-		if ref.Version == 0 || fact == nil || fact.Version != ref.Version || !fact.In(now) {
+		if fact == nil || !fact.continues(ref.Version) || !fact.In(now) {
 			return slot
 		}
 		if t.pair() && (fact.Provider != a.Holder || fact.Grantee != a.Requester) {

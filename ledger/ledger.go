@@ -24,13 +24,14 @@ type Replicator interface {
 type Config struct {
 	Origin        string // of the ledger, names it in frames and checkpoints
 	Self          exchange.Dept
-	Cert          gm.Digest // fingerprint of this department's signing certificate
-	Key           gm.PublicKey
 	AuthorityCert []byte // DER, from the genesis file
 	Engine        gm.Engine
 	Second        gm.Engine // the other engine, for the second verdict
-	Signer        Signer
-	Storage       Storage
+	// Signers returns the key of this department's signing certificate with the
+	// fingerprint. The ledger asks by the certificate in force, so that a renewed one
+	// is used from its own entry on. It must not call back.
+	Signers func(cert gm.Digest) (SigningKey, bool)
+	Storage Storage
 	// Identify returns whose signing certificate der is and its key, or an error
 	// when it does not chain to the root or was not valid at the time.
 	Identify func(der []byte, at time.Time) (dept string, key gm.PublicKey, err error)
@@ -48,7 +49,7 @@ type Config struct {
 // wrote what. It is safe for concurrent use.
 type Ledger struct {
 	cfg    Config
-	idents *identities
+	idents *Identities
 	queue  chan *appending
 	halt   chan struct{}
 	stop   chan struct{}
@@ -96,7 +97,7 @@ func Open(cfg Config) (*Ledger, error) {
 	l := &Ledger{cfg: cfg, queue: make(chan *appending, 4096), halt: make(chan struct{}), stop: make(chan struct{}),
 		state: newState(cfg.Engine, cfg.Origin, cfg.AuthorityCert), tree: merkle.New(cfg.Engine),
 		frames: map[gm.Digest]FrameRecord{}, disputed: map[gm.Digest]struct{}{}, changed: make(chan struct{}),
-		idents: newIdentities(cfg.Engine, cfg.Identify)}
+		idents: NewIdentities(cfg.Engine, cfg.Identify)}
 	if l.cfg.Crash == nil {
 		l.cfg.Crash = func(string) {}
 	}

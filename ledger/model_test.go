@@ -36,6 +36,33 @@ func (m *model) latest(t FactType, key string) (c *FactChange, version uint64) {
 	return nil, 0
 }
 
+// unbroken returns the oldest version of a fact behind which nothing was lost:
+// later ones only renewed certificates, listing all that stood before.
+func (m *model) unbroken(t FactType, key string) (version uint64) {
+	var before *FactChange
+	for i, h := range m.history {
+		c := h.entry.Fact
+		if c == nil || h.result != Committed || c.Type != t || c.Key != key {
+			continue
+		}
+		if t != FactCert || before == nil || before.Action == Withdraw || c.Action == Withdraw || !listsAll(before.Content, c.Content) {
+			version = uint64(i + 1)
+		}
+		before = c
+	}
+	return version
+}
+
+func listsAll(before, after []byte) bool {
+	b, errBefore := DecodeCerts(before)
+	a, errAfter := DecodeCerts(after)
+	if errBefore != nil || errAfter != nil {
+		return false
+	}
+	stood := append([]CertPair{{Sign: b.Sign, Enc: b.Enc}}, b.Earlier...)
+	return cmp.Equal(stood, a.Earlier)
+}
+
 func (m *model) known(author exchange.Dept, id ID) bool {
 	return slices.ContainsFunc(m.history, func(h happened) bool { return h.entry.Author == author && h.entry.ID == id })
 }
@@ -80,7 +107,7 @@ func (m *model) holds(a *Access) bool {
 		ref := a.Basis[i]
 		c, version := m.latest(want.t, ref.Key)
 		switch {
-		case c == nil || version != ref.Version || c.Action != Set || want.key != "" && ref.Key != want.key:
+		case c == nil || ref.Version < m.unbroken(want.t, ref.Key) || ref.Version > version || c.Action != Set || want.key != "" && ref.Key != want.key:
 			return false
 		case want.key == "" && (c.Provider != a.Holder || c.Grantee != a.Requester):
 			return false
@@ -101,7 +128,7 @@ func (m *model) judgeFact(author exchange.Dept, c *FactChange, writer bool) Resu
 	case FactBaseline, FactMember:
 		may = by
 	case FactCert:
-		may = by || self && c.Action == Withdraw
+		may = by || self && (c.Action == Withdraw || old != nil)
 	case FactGrant:
 		may = by || c.Action == Withdraw && author == c.Provider
 	case FactAuthority:
@@ -329,7 +356,15 @@ func (m *machine) drawChange(t *rapid.T, author exchange.Dept) FactChange {
 	}
 	c.Action = Set
 	if c.Type == FactCert {
-		c.Content = canon.MustMarshal(Certs{Sign: m.realm.parties[exchange.Dept(c.Key)].cert})
+		certs := Certs{Sign: m.realm.parties[exchange.Dept(c.Key)].cert}
+		if old, _ := m.model.latest(FactCert, c.Key); old != nil && old.Action == Set && rapid.Bool().Draw(t, "renewal") {
+			before, err := DecodeCerts(old.Content)
+			if err != nil {
+				t.Fatal(err)
+			}
+			certs = before.Renew(CertPair{Sign: certs.Sign, Enc: rapid.SliceOfN(rapid.Byte(), 0, 2).Draw(t, "enc")})
+		}
+		c.Content = canon.MustMarshal(certs)
 	}
 	if rapid.IntRange(0, 4).Draw(t, "replaces") > 0 {
 		_, c.Replaces = m.model.latest(c.Type, c.Key)

@@ -26,8 +26,14 @@ type party struct {
 	cert   []byte
 }
 
+// signers is what Config.Signers asks: this party has the key of one certificate.
+func (p *party) signers(cert gm.Digest) (SigningKey, bool) {
+	return SigningKey{Signer: p.signer, Public: p.key}, cert == gm.Emmansun().Sum(p.cert)
+}
+
 // realm holds the identities of a test, the authority's among them.
 type realm struct {
+	ca      *cert.CA
 	root    []byte
 	parties map[exchange.Dept]*party
 }
@@ -44,19 +50,25 @@ func newRealm(t testing.TB, at time.Time, life time.Duration) *realm {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &realm{root: root, parties: map[exchange.Dept]*party{}}
+	r := &realm{ca: ca, root: root, parties: map[exchange.Dept]*party{}}
 	for _, dept := range append(depts(), exchange.Authority) {
-		keys, err := keyring.Generate(gm.Emmansun())
-		if err != nil {
-			t.Fatal(err)
-		}
-		der, err := ca.Issue(cert.Request{Dept: string(dept), Usage: cert.Signing, Key: keys.SignPublic(), Lifetime: life}, at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.parties[dept] = &party{dept, keys, keys.SignPublic(), der}
+		r.parties[dept] = r.enrol(t, dept, at, life)
 	}
 	return r
+}
+
+// enrol gives dept a new key and a certificate of it.
+func (r *realm) enrol(t testing.TB, dept exchange.Dept, at time.Time, life time.Duration) *party {
+	t.Helper()
+	keys, err := keyring.Generate(gm.Emmansun())
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := r.ca.Issue(cert.Request{Dept: string(dept), Usage: cert.Signing, Key: keys.SignPublic(), Lifetime: life}, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &party{dept, keys, keys.SignPublic(), der}
 }
 
 func (r *realm) identify(der []byte, at time.Time) (string, gm.PublicKey, error) {

@@ -108,12 +108,12 @@ func (l *Ledger) Current(a *Access) (Slot, bool) {
 
 // stillHolds is basisHolds for an access that has been counted, at time now: the
 // quota is not asked, for its own read may have been the last. What was merely
-// replaced no longer holds either.
+// replaced no longer holds either, but for certificates that were renewed.
 func (s *State) stillHolds(a *Access, now time.Time) Slot {
 	for _, slot := range Slots() {
 		t, _ := slotFact(slot, a.Holder, a.Requester)
 		ref := a.Basis.At(slot)
-		if fact := s.facts.get(t, ref.Key); fact == nil || fact.Version != ref.Version || !fact.In(now) {
+		if fact := s.facts.get(t, ref.Key); fact == nil || !fact.continues(ref.Version) || !fact.In(now) {
 			return slot
 		}
 	}

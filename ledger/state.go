@@ -165,6 +165,19 @@ func (s *State) signCert(dept exchange.Dept) []byte {
 	return certs.Sign
 }
 
+// renewal reports whether c sets certificates that follow old without a break.
+func renewal(old *Fact, c *FactChange) bool {
+	if c.Type != FactCert || old == nil || !old.Active {
+		return false
+	}
+	before, err := DecodeCerts(old.Content)
+	if err != nil {
+		return false
+	}
+	next, err := DecodeCerts(c.Content)
+	return err == nil && next.renews(before)
+}
+
 func (s *State) place(f *parsedFrame, pos int, e Entry) newLeaf {
 	leaf := Leaf{Entry: f.raw[pos], Frame: f.hash, Pos: uint32(pos), Time: s.time}
 	leaf.Result, leaf.Slot = s.judge(e)
@@ -214,11 +227,15 @@ func (s *State) takeFact(n newLeaf) {
 	c := n.entry.Fact
 	next := Fact{Type: c.Type, Key: c.Key, Active: true, Provider: c.Provider, Grantee: c.Grantee, NotBefore: c.NotBefore,
 		NotAfter: c.NotAfter, MaxReads: c.MaxReads, Content: c.Content, Commitment: c.Commitment}
+	old := s.facts.get(c.Type, c.Key)
 	if c.Action == Withdraw {
-		next = *s.facts.get(c.Type, c.Key)
+		next = *old
 		next.Active = false
 	}
 	next.Version, next.Time, next.Entry, next.Author = n.index+1, n.leaf.At(), n.entry.ID, n.entry.Author
+	if next.Since = next.Version; c.Action == Set && renewal(old, c) {
+		next.Since = old.Since
+	}
 	s.facts.put(&next)
 }
 

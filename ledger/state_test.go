@@ -230,10 +230,28 @@ func (s *script) entry(author exchange.Dept, a args) Entry {
 			c.Replaces = uint64(a.number(s.t, "replaces"))
 		}
 		if typ == FactCert {
-			c.Content = canon.MustMarshal(Certs{Sign: s.realm.parties[exchange.Dept(a.or("of", c.Key))].cert})
+			pair := CertPair{Sign: s.realm.parties[exchange.Dept(a.or("of", c.Key))].cert, Enc: []byte(a.or("enc", ""))}
+			c.Content = s.certificates(c.Key, pair, a.or("renews", ""))
 		}
 	}
 	return factEntry(author, id, c)
+}
+
+// certificates is the content that puts pair in force: alone, behind all that
+// were in force, or behind the last only.
+func (s *script) certificates(dept string, pair CertPair, renews string) []byte {
+	certs := Certs{Sign: pair.Sign, Enc: pair.Enc}
+	if renews != "" {
+		old, err := DecodeCerts(s.state.facts.get(FactCert, dept).Content)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		certs = old.Renew(pair)
+		if renews == "last" {
+			certs.Earlier = certs.Earlier[:1]
+		}
+	}
+	return canon.MustMarshal(certs)
 }
 
 // facts lists what founding did not leave so.

@@ -151,10 +151,16 @@ func (l *Ledger) AppliedMembers() map[exchange.Dept]Member {
 	return found
 }
 
-// AppliedCert returns the signing certificate in force for dept in the applied
-// state, or nil: for admitting connections, never for a decision.
-func (l *Ledger) AppliedCert(dept exchange.Dept) []byte {
+// AppliedCerts returns the certificates in force for dept in the applied state,
+// or none: for admitting connections and for choosing this department's own
+// keys, never for a decision about another's word.
+func (l *Ledger) AppliedCerts(dept exchange.Dept) (Certs, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.state.signCert(dept)
+	fact := l.state.facts.get(FactCert, string(dept))
+	if fact == nil || !fact.Active {
+		return Certs{}, false
+	}
+	certs, err := DecodeCerts(fact.Content)
+	return certs, err == nil
 }

@@ -78,7 +78,7 @@ func (l *Ledger) verifyFrame(items []verifyItem) error {
 		l.stats.VerifyFailures++
 		return err
 	}
-	dept, key, err := l.idents.at(f.cert, items[0].leaf.leaf.At())
+	dept, key, err := l.idents.At(f.cert, items[0].leaf.leaf.At())
 	switch {
 	case err != nil:
 		return fail(fmt.Errorf("certificate of %s: %w", f.Dept, err))
@@ -105,16 +105,23 @@ func (l *Ledger) verifyFrame(items []verifyItem) error {
 		return nil
 	}
 	l.mu.Lock()
-	l.stats.EngineMismatches++
 	l.disputed[f.hash] = struct{}{}
 	l.mu.Unlock()
-	err = fmt.Errorf("frame %d of %s: the engines %s and %s disagree about its signature", f.Seq, f.Dept,
-		l.cfg.Engine.Name(), l.cfg.Second.Name())
+	l.reportSplit(f.parsedFrame, first, second)
 	if facts {
-		return fail(err)
+		return fail(fmt.Errorf("frame %d of %s: the engines disagree about its signature", f.Seq, f.Dept))
 	}
-	l.cfg.Log.Error("disputed entries", "leaf", items[0].leaf.index, "cause", err)
 	return nil
+}
+
+// reportSplit counts a signature on which the engines disagree, and says what
+// each makes of it: one of them is wrong, or somebody has crafted it.
+func (l *Ledger) reportSplit(f *parsedFrame, first, second bool) {
+	l.mu.Lock()
+	l.stats.EngineMismatches++
+	l.mu.Unlock()
+	l.cfg.Log.Error("the engines disagree about a signature", "author", string(f.Dept), "frame", f.Seq,
+		l.cfg.Engine.Name(), first, l.cfg.Second.Name(), second)
 }
 
 // chosen reports whether this node is the one that gives a frame its second
@@ -154,28 +161,57 @@ func (l *Ledger) CheckFrame(frame []byte) error {
 	if cert == nil || l.cfg.Engine.Sum(cert) != f.Cert || f.Origin != l.cfg.Origin {
 		return forged
 	}
-	dept, key, err := l.idents.at(cert, now)
+	dept, key, err := l.idents.At(cert, now)
 	if err == nil {
-		_, _, err = l.idents.at(cert, now.Add(expiryMargin))
+		_, _, err = l.idents.At(cert, now.Add(expiryMargin))
 	}
 	if err != nil || dept != string(f.Dept) {
 		forged.Err = err
 		return forged
 	}
 	msg := gm.Preimage(DomainFrame, f.record.Body)
-	if !l.cfg.Engine.Verify(key, msg, f.record.Sig) {
+	first := l.cfg.Engine.Verify(key, msg, f.record.Sig)
+	if fact := func(e Entry) bool { return e.Kind == KindFact }; slices.ContainsFunc(f.entries, fact) {
+		// What everything later rests on is asked of both, whatever the first says.
+		if second := l.cfg.Second.Verify(key, msg, f.record.Sig); second != first {
+			l.reportSplit(f, first, second)
+			return forged
+		}
+	}
+	if !first {
 		return forged
 	}
-	fact := func(e Entry) bool { return e.Kind == KindFact }
-	if slices.ContainsFunc(f.entries, fact) && !l.cfg.Second.Verify(key, msg, f.record.Sig) {
-		l.mu.Lock()
-		l.stats.EngineMismatches++
-		l.mu.Unlock()
-		return forged
+	if err := l.checkRenewals(f, now); err != nil {
+		return err
 	}
 	if f.Seq <= last {
 		return &exchange.Error{Kind: exchange.Conflict, Code: exchange.CodeConflict, Op: "ledger.CheckFrame",
 			Msg: fmt.Sprintf("frame %d of %s: the ledger has its frame %d", f.Seq, f.Dept, last), Hint: "look the entries up on the own replica"}
+	}
+	return nil
+}
+
+// checkRenewals keeps a department from locking itself out: certificates that it
+// sets for itself must be its own, with time left. A leader that lies could let
+// others through; they would bind nobody but that department, whose next frame
+// nobody takes.
+func (l *Ledger) checkRenewals(f *parsedFrame, now time.Time) error {
+	for _, e := range f.entries {
+		if e.Fact == nil || e.Fact.Type != FactCert || e.Fact.Action != Set || e.Fact.Key != string(f.Dept) {
+			continue
+		}
+		certs, err := DecodeCerts(e.Fact.Content)
+		if err != nil {
+			return err
+		}
+		dept, _, err := l.idents.At(certs.Sign, now)
+		if err == nil {
+			_, _, err = l.idents.At(certs.Sign, now.Add(expiryMargin))
+		}
+		if err != nil || dept != string(f.Dept) {
+			return &exchange.Error{Kind: exchange.Invalid, Code: exchange.CodeField, Op: "ledger.CheckFrame", Err: err,
+				Msg: "the certificate that the department sets for itself is not its own, or about to end", Hint: "ask the authority for a certificate of this department"}
+		}
 	}
 	return nil
 }

@@ -409,24 +409,24 @@ func TestIdentities(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	e := &expiring{from: start, to: start.Add(5 * time.Hour)}
-	c := newIdentities(gm.Emmansun(), e.identify)
+	c := NewIdentities(gm.Emmansun(), e.identify)
 	for i := range 3000 {
 		at := start.Add(time.Duration((i*7919)%3000-600) * 10 * time.Second)
-		_, _, err := c.at([]byte("minzheng"), at)
+		_, _, err := c.At([]byte("minzheng"), at)
 		if good := !at.Before(e.from) && !at.After(e.to); good != (err == nil) {
 			t.Fatalf("at %v: %v", at.Sub(start), err)
 		}
 	}
 	good := e.calls
 	for i := range 1800 {
-		if dept, _, err := c.at([]byte("minzheng"), start.Add(time.Duration(i)*10*time.Second)); err != nil || dept != "minzheng" {
+		if dept, _, err := c.At([]byte("minzheng"), start.Add(time.Duration(i)*10*time.Second)); err != nil || dept != "minzheng" {
 			t.Fatal(err)
 		}
 	}
 	if e.calls > good+4 {
 		t.Errorf("%d more looks at a certificate that was known", e.calls-good)
 	}
-	if dept, _, err := c.at([]byte("zhujian"), start); err != nil || dept != "zhujian" {
+	if dept, _, err := c.At([]byte("zhujian"), start); err != nil || dept != "zhujian" {
 		t.Errorf("another certificate is %s's: %v", dept, err)
 	}
 }

@@ -95,8 +95,8 @@ func (w *world) advance(d time.Duration) { w.at.Add(int64(d)) }
 
 func (w *world) config(d exchange.Dept, s Storage) Config {
 	p := w.realm.parties[d]
-	return Config{Origin: testOrigin, Self: d, Cert: gm.Emmansun().Sum(p.cert), Key: p.key,
-		AuthorityCert: w.realm.parties[exchange.Authority].cert, Engine: gm.Emmansun(), Second: gm.Tjfoc(), Signer: p.signer,
+	return Config{Origin: testOrigin, Self: d, Signers: p.signers,
+		AuthorityCert: w.realm.parties[exchange.Authority].cert, Engine: gm.Emmansun(), Second: gm.Tjfoc(),
 		Storage: s, Identify: w.realm.identify, Clock: w.clock, Log: slog.New(slog.DiscardHandler)}
 }
 

@@ -104,6 +104,12 @@ func cluster(t *testing.T) *demo.Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return clusterOf(t, n)
+}
+
+// clusterOf runs a network's nodes until the test ends.
+func clusterOf(t *testing.T, n *demo.Network) *demo.Cluster {
+	t.Helper()
 	c, err := demo.NewCluster(n, bin(t, "xinqiao"))
 	if err != nil {
 		t.Fatal(err)

@@ -16,26 +16,34 @@ import (
 	"testing"
 	"time"
 
+	"xinqiao/crypto/cert"
 	"xinqiao/exchange"
 	"xinqiao/exchange/demo"
+	"xinqiao/exchange/node"
 )
 
 // TestFoundByHand founds a ledger of three departments with nothing but the
 // commands and the shipped example of a charter, as its people would, and waits
-// until every node is ready.
+// until every node is ready. The root certifies the authority and an issuing CA,
+// which certifies the departments: one by its signing requests. Then a department
+// rotates its keys while its node runs, and another is revoked and not let in again.
 func TestFoundByHand(t *testing.T) {
 	dir := t.TempDir()
-	run := func(args ...string) {
+	run := func(args ...string) string {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), bin(t, "xinqiao"), args...)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "XINQIAO_PASSPHRASE=a passphrase for this test")
-		if out, err := cmd.CombinedOutput(); err != nil {
+		out, err := cmd.CombinedOutput()
+		if err != nil {
 			t.Fatalf("xinqiao %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
+		return string(out)
 	}
 	depts := []exchange.Dept{demo.Minzheng, demo.Zhujian, demo.Gongan}
 	run("pki", "init", "--dir", "ca", "--name", "Test root")
+	run("pki", "init", "--under", "ca", "--dir", "issuing", "--name", "Test issuing CA")
+	run("pki", "revoke", "--ca", "issuing", "--refresh")
 	run("pki", "issue", "--ca", "ca", "--dept", "authority", "--keyring", "authority/keys.xq", "--out", "authority")
 	charter, err := os.ReadFile("../../deploy/config/charter.yaml")
 	if err != nil {
@@ -44,7 +52,12 @@ func TestFoundByHand(t *testing.T) {
 	text := string(charter)
 	for i, dept := range depts {
 		name := string(dept)
-		run("pki", "issue", "--ca", "ca", "--dept", name, "--keyring", name+"/keys.xq", "--out", name, "--host", "127.0.0.1")
+		if dept == demo.Minzheng {
+			run("pki", "csr", "--dept", name, "--keyring", name+"/keys.xq", "--out", name, "--host", "127.0.0.1")
+			run("pki", "issue", "--ca", "issuing", "--dept", name, "--csr", name+"/sign.csr", "--csr", name+"/enc.csr", "--out", name, "--host", "127.0.0.1")
+		} else {
+			run("pki", "issue", "--ca", "issuing", "--dept", name, "--keyring", name+"/keys.xq", "--out", name, "--host", "127.0.0.1")
+		}
 		run("pki", "issue", "--web", "--ca", "ca", "--host", "127.0.0.1", "--out", name)
 		raft, peer, web := free(t), free(t), free(t)
 		text = strings.ReplaceAll(text, fmt.Sprintf("127.0.0.1:174%d3", 4+i), raft)
@@ -69,8 +82,9 @@ func TestFoundByHand(t *testing.T) {
 	}
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
 	t.Cleanup(client.CloseIdleConnections)
+	processes := map[exchange.Dept]*exec.Cmd{}
 	for _, dept := range depts {
-		serveProcess(t, filepath.Join(dir, string(dept)))
+		processes[dept] = serveProcess(t, filepath.Join(dir, string(dept)))
 	}
 	for _, dept := range depts {
 		web, err := os.ReadFile(filepath.Join(dir, string(dept), "web.addr"))
@@ -78,6 +92,56 @@ func TestFoundByHand(t *testing.T) {
 			t.Fatal(err)
 		}
 		untilReady(t, client, "https://"+string(web)+"/readyz", filepath.Join(dir, string(dept), "node.log"))
+	}
+
+	run("keyring", "rotate", "--keyring", "zhujian/keys.xq", "--sign", "--enc", "--tag")
+	run("pki", "csr", "--dept", "zhujian", "--keyring", "zhujian/keys.xq", "--out", "zhujian", "--host", "127.0.0.1")
+	run("pki", "renew", "--ca", "issuing", "--dept", "zhujian", "--csr", "zhujian/sign.csr", "--csr", "zhujian/enc.csr", "--out", "zhujian", "--early")
+	for i, want := range []bool{true, false} {
+		var done node.Renewed
+		out := run("renew", "--config", "zhujian/node.yaml", "-o", "json")
+		if err := json.Unmarshal([]byte(out), &done); err != nil || done.Changed != want {
+			t.Errorf("renewal %d: %v %s", i, err, out)
+		}
+	}
+	run("trust", "add", "--trust", "trust.json", "zhujian/sign.pem")
+	_ = processes[demo.Zhujian].Process.Kill()
+	_ = processes[demo.Zhujian].Wait()
+	serveProcess(t, filepath.Join(dir, "zhujian"))
+	web, err := os.ReadFile(filepath.Join(dir, "zhujian", "web.addr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	untilReady(t, client, "https://"+string(web)+"/readyz", filepath.Join(dir, "zhujian", "node.log"))
+
+	chain, err := readCertificate(filepath.Join(dir, "gongan", pkiSign))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := cert.Inspect(chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run("pki", "revoke", "--ca", "issuing", "--serial", id.Serial, "--reason", "keyCompromise")
+	_ = processes[demo.Gongan].Process.Kill()
+	_ = processes[demo.Gongan].Wait()
+	serveProcess(t, filepath.Join(dir, "gongan"))
+	untilLogged(t, filepath.Join(dir, "minzheng", "node.log"), node.ErrRevoked.Error())
+}
+
+func untilLogged(t *testing.T, log, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		b, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b), text) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%q is not logged:\n%s", text, b)
+		}
 	}
 }
 
@@ -128,6 +192,7 @@ data: data
 keyring: keys.xq
 sign_cert: sign.pem
 enc_cert: enc.pem
+crl: ../issuing/crl.pem
 listen: {raft: %q, peer: %q, web: %q}
 web: {cert: web.pem, key: web.key}
 rules: rules
@@ -138,7 +203,7 @@ officers: [auditor]
 `, dept, raft, peer, web))
 }
 
-func serveProcess(t *testing.T, dir string) {
+func serveProcess(t *testing.T, dir string) *exec.Cmd {
 	t.Helper()
 	log, err := os.Create(filepath.Join(dir, "node.log"))
 	if err != nil {
@@ -156,6 +221,7 @@ func serveProcess(t *testing.T, dir string) {
 		_ = cmd.Wait()
 		_ = log.Close()
 	})
+	return cmd
 }
 
 func untilReady(t *testing.T, c *http.Client, url, log string) {

@@ -48,29 +48,39 @@ func newLoginCommand() *cobra.Command {
 	return cmd
 }
 
-// loginLink asks the running node, over its administrator's socket.
+// loginLink asks the running node.
 func loginLink(ctx context.Context, cfg node.Config, officer string) (string, error) {
+	code, err := administer(ctx, cfg, "/login-codes?officer="+url.QueryEscape(officer))
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("https://%s/console/login?code=%s", cfg.Listen.Web, code), nil
+}
+
+// administer sends a command to the running node, over its administrator's socket,
+// and returns what it answers.
+func administer(ctx context.Context, cfg node.Config, path string) ([]byte, error) {
 	socket := filepath.Join(cfg.Data, node.AdminSocket)
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
 	}}}
 	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://node/login-codes?officer="+url.QueryEscape(officer), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://node"+path, nil)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", &hintError{fmt.Errorf("reach the node: %w", err), "is the node running, and may you open its data directory?"}
+		return nil, &hintError{fmt.Errorf("reach the node: %w", err), "is the node running, and may you open its data directory?"}
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("the node refuses: %s", strings.TrimSpace(string(b)))
+		return nil, fmt.Errorf("the node refuses: %s", strings.TrimSpace(string(b)))
 	}
-	return fmt.Sprintf("https://%s/console/login?code=%s", cfg.Listen.Web, b), nil
+	return b, nil
 }

@@ -114,7 +114,7 @@ func TestPKIShow(t *testing.T) {
 	if lines := strings.Count(out, "\n"); lines != 4 || !strings.Contains(out, "信桥根") {
 		t.Errorf("table:\n%s", out)
 	}
-	if !strings.Contains(hints, "pki issue") || strings.Contains(hints, "root.pem is") {
+	if !strings.Contains(hints, "pki renew") || strings.Contains(hints, "root.pem is") {
 		t.Errorf("hints: %q", hints)
 	}
 	out, hints = mustPKI(t, "show", "-o", "json", path("ca/root.pem"), path("m/sign.pem"))
@@ -136,19 +136,6 @@ func TestPKIShow(t *testing.T) {
 	}
 	if rows[0].Kind != "root" || rows[0].Status != "valid" {
 		t.Errorf("row %+v", rows[0])
-	}
-}
-
-func TestCertStatus(t *testing.T) {
-	t.Parallel()
-	from := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	d := cert.Description{NotBefore: from, NotAfter: from.AddDate(1, 0, 0)}
-	for after, want := range map[time.Duration]string{
-		-time.Second: "not_yet_valid", 0: "valid", 304 * 24 * time.Hour: "valid", 306 * 24 * time.Hour: "expiring", 365 * 24 * time.Hour: "expiring", 366 * 24 * time.Hour: "expired",
-	} {
-		if got := certStatus(d, from.Add(after)); got != want {
-			t.Errorf("after %v: %s, want %s", after, got, want)
-		}
 	}
 }
 
@@ -174,7 +161,7 @@ func TestPKIRefuses(t *testing.T) {
 		"unknown output":    {"show", "-o", "xml", path("ca/root.pem")},
 		"overlong name":     {"init", "--dir", path("z"), "--name", strings.Repeat("x", 65), "--passphrase-file", path("ca.pass")},
 		"web, bad host":     issue("--web", "--host", "*.example"),
-		"unknown sub-verb":  {"revoke"},
+		"unknown verb":      {"forget"},
 		"days in the ages ": issue("--dept", "minzheng", "--keyring", path("k4"), "--days", "99999"),
 	} {
 		if _, _, err := runPKI(t, args...); exitCode(err) != exitUsage {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -66,20 +67,16 @@ func newSMHash() *cobra.Command {
 }
 
 func hashFile(cmd *cobra.Command, path string) error {
-	in := cmd.InOrStdin()
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		in = f
+	in, err := openInput(cmd, path)
+	if err != nil {
+		return err
 	}
+	defer in.Close()
 	h := gm.Emmansun().NewHash()
 	if _, err := io.Copy(h, in); err != nil {
 		return fmt.Errorf("hash %s: %w", path, err)
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%x  %s\n", h.Sum(nil), path)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%x  %s\n", h.Sum(nil), path)
 	return err
 }
 
@@ -190,19 +187,29 @@ func newSMSeal() *cobra.Command {
 				}
 				recipients = append(recipients, envelope.Recipient{ID: envelope.KeyID(engine, key), Key: key})
 			}
-			plaintext, err := readInput(cmd, in)
+			sealer, err := envelope.NewSealer(engine, rand.Reader, recipients...)
 			if err != nil {
 				return err
 			}
-			sealed, err := envelope.Seal(engine, rand.Reader, []byte(context), plaintext, recipients...)
+			from, err := openInput(cmd, in)
 			if err != nil {
 				return err
 			}
-			return writeOutput(cmd, out, sealed, 0o644)
+			defer from.Close()
+			return produce(cmd, out, 0o644, func(to io.Writer) error {
+				w, err := sealer.NewWriter(to, []byte(context))
+				if err != nil {
+					return err
+				}
+				if _, err := io.Copy(w, from); err != nil {
+					return fmt.Errorf("seal %s: %w", in, err)
+				}
+				return w.Close()
+			})
 		},
 	}
 	cmd.Flags().StringArrayVar(&to, "to", nil, "public key (PEM) of a recipient; repeat for more")
-	cmd.Flags().StringVar(&in, "in", "", "file to encrypt, at most 64 MiB")
+	cmd.Flags().StringVar(&in, "in", "", "file to encrypt")
 	cmd.Flags().StringVar(&out, "out", "", "write the sealed file here")
 	cmd.Flags().StringVar(&context, "context", "", "words that opening must repeat, such as a case number")
 	return smVerb(cmd, "to", "in", "out")
@@ -218,31 +225,44 @@ func (k softKey) Unwrap(ciphertext []byte) ([]byte, error) {
 	return k.engine.Decrypt(k.key, ciphertext)
 }
 
+// unseal opens an envelope while it is read.
+func unseal(to io.Writer, from io.Reader, key *gm.PrivateKey, context []byte) error {
+	engine := gm.Emmansun()
+	r, err := envelope.NewReader(engine, envelope.KeyID(engine, key.Public()), softKey{engine, key}, context, from)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, r)
+	return err
+}
+
 func newSMOpen() *cobra.Command {
 	var keyPath, in, out, context string
 	cmd := &cobra.Command{
-		Use:     "open --key KEY --in SEALED --out FILE",
-		Short:   "Decrypt a sealed file (exit 3: changed, or sealed with other words)",
+		Use:   "open --key KEY --in SEALED --out FILE",
+		Short: "Decrypt a sealed file (exit 3: changed, or sealed with other words)",
+		Long: `Decrypt a sealed file. The output file appears once all of it has been found
+authentic. To standard output (--out -) goes what is authentic so far: only exit code
+0 says that it is the whole document.`,
 		Example: "  xinqiao sm open --key key.pem --in report.sealed --out report.pdf",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			key, err := readPrivateKey(cmd, keyPath)
 			if err != nil {
 				return err
 			}
-			sealed, err := readInput(cmd, in)
+			from, err := openInput(cmd, in)
 			if err != nil {
 				return err
 			}
-			engine := gm.Emmansun()
-			id := envelope.KeyID(engine, key.Public())
-			plaintext, err := envelope.Open(engine, id, softKey{engine, key}, []byte(context), sealed)
+			defer from.Close()
+			err = produce(cmd, out, 0o600, func(to io.Writer) error { return unseal(to, from, key, []byte(context)) })
 			if errors.Is(err, envelope.ErrOpen) {
 				return exitError{exitUnverified, fmt.Errorf("open %s: %w: it was changed, or sealed with another --context", in, err)}
 			}
 			if err != nil {
 				return fmt.Errorf("open %s: %w", in, err)
 			}
-			return writeOutput(cmd, out, plaintext, 0o600)
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&keyPath, "key", "", "private key (PEM)")
@@ -277,17 +297,52 @@ func readPublicKey(cmd *cobra.Command, path string) (gm.PublicKey, error) {
 	return key, nil
 }
 
+// openInput opens a file, or standard input for "-".
+func openInput(cmd *cobra.Command, path string) (io.ReadCloser, error) {
+	if path == "-" {
+		return io.NopCloser(cmd.InOrStdin()), nil
+	}
+	return os.Open(path)
+}
+
+// produce has a file written, or standard output for "-". The file appears whole or
+// not at all, in the place of an older one, whose mode it takes over.
+func produce(cmd *cobra.Command, path string, mode os.FileMode, write func(io.Writer) error) error {
+	if path == "-" {
+		return write(cmd.OutOrStdout())
+	}
+	if info, err := os.Stat(path); err == nil {
+		if !info.Mode().IsRegular() { // a pipe or a device: there is nothing to replace
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			return errors.Join(write(f), f.Close())
+		}
+		mode = info.Mode().Perm()
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone already when all went well
+	err = write(f)
+	if err == nil {
+		err = errors.Join(f.Chmod(mode), f.Sync())
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
 // readInput reads a whole file, or standard input for "-", up to maxInput.
 func readInput(cmd *cobra.Command, path string) ([]byte, error) {
-	in := cmd.InOrStdin()
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
+	in, err := openInput(cmd, path)
+	if err != nil {
+		return nil, err
 	}
+	defer in.Close()
 	b, err := io.ReadAll(io.LimitReader(in, maxInput+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
@@ -298,14 +353,12 @@ func readInput(cmd *cobra.Command, path string) ([]byte, error) {
 	return b, nil
 }
 
-// writeOutput writes a file, or standard output for "-". An existing file keeps
-// its mode.
+// writeOutput has content written as produce does.
 func writeOutput(cmd *cobra.Command, path string, content []byte, mode os.FileMode) error {
-	if path == "-" {
-		_, err := cmd.OutOrStdout().Write(content)
+	return produce(cmd, path, mode, func(w io.Writer) error {
+		_, err := w.Write(content)
 		return err
-	}
-	return os.WriteFile(path, content, mode)
+	})
 }
 
 // createFile writes a file that must not exist yet.

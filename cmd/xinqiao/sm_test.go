@@ -253,3 +253,36 @@ func TestEnvelopeIsOpenToOthers(t *testing.T) {
 		t.Errorf("a content key of %d bytes", len(got))
 	}
 }
+
+// TestSMWritesWholeFiles: what cannot be opened to its end leaves the older file as
+// it is, and nothing beside it.
+func TestSMWritesWholeFiles(t *testing.T) {
+	t.Parallel()
+	f := files(t)
+	mustSM(t, "keygen", "--out", f("key"), "--pub", f("pub"))
+	write(t, f("in"), strings.Repeat("a document of several chunks\n", 20_000))
+	mustSM(t, "seal", "--to", f("pub"), "--in", f("in"), "--out", f("sealed"))
+	sealed := read(t, f("sealed"))
+	write(t, f("out"), "older")
+	if err := os.Chmod(f("out"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"cut": sealed[:len(sealed)/2], "changed at the end": sealed[:len(sealed)-1] + "x"} {
+		write(t, f("bad"), content)
+		if _, code := runSM(t, "", "open", "--key", f("key"), "--in", f("bad"), "--out", f("out")); code != exitUnverified {
+			t.Errorf("%s: exit %d", name, code)
+		}
+		if got := read(t, f("out")); got != "older" {
+			t.Errorf("%s: the output holds %d bytes", name, len(got))
+		}
+	}
+	mustSM(t, "open", "--key", f("key"), "--in", f("sealed"), "--out", f("out"))
+	info, err := os.Stat(f("out"))
+	if err != nil || info.Mode().Perm() != 0o640 || read(t, f("out")) != read(t, f("in")) {
+		t.Errorf("opened with mode %v, %v", info.Mode(), err)
+	}
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(f("out")), ".*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}

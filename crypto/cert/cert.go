@@ -1,8 +1,9 @@
 // Package cert answers whose certificate this is: it issues the two
 // certificates of a department, one for signatures and one for encryption, and
-// verifies them against the exchange's root under a profile far narrower than
-// X.509. Revocation is not here: a certificate is withdrawn by a ledger entry
-// that names its fingerprint, and whoever admits a peer asks the ledger.
+// verifies them against the exchange's root, with at most one issuing CA between,
+// under a profile far narrower than X.509. A certificate is withdrawn by a ledger
+// entry that names its fingerprint; a CA's revocation list beside it only narrows
+// whom a channel admits.
 package cert
 
 import (
@@ -58,7 +59,9 @@ type Identity struct {
 	Dept        string
 	Usage       Usage
 	Key         gm.PublicKey
-	Fingerprint gm.Digest // SM3 of the DER bytes
+	Chain       string    // the bytes that were verified, DER: leaf, and issuing CA if there is one
+	Fingerprint gm.Digest // SM3 of Chain
+	Leaf        gm.Digest // SM3 of the leaf alone; the same as Fingerprint if the root issued it
 	NotBefore   time.Time
 	NotAfter    time.Time // inclusive
 	Serial      string    // hexadecimal, lower case
@@ -79,7 +82,6 @@ func Name(dept string) string { return dept + nameSuffix }
 type Root struct {
 	cert *tx509.Certificate
 	key  gm.PublicKey
-	pool *tx509.CertPool
 }
 
 // ParseRoot reads a root certificate (DER): version 3, self-signed with SM2, a
@@ -93,81 +95,53 @@ func ParseRoot(der []byte) (*Root, error) {
 	if err := checkRoot(c); err != nil {
 		return nil, fmt.Errorf("root: %w", err)
 	}
-	if !signedBy(c, key) {
+	if !bothAccept(key, c.RawTBSCertificate, c.Signature) {
 		return nil, fmt.Errorf("root: %w: it is not signed by its own key", ErrProfile)
 	}
-	pool := tx509.NewCertPool()
-	pool.AddCert(c)
-	return &Root{cert: c, key: key, pool: pool}, nil
+	return &Root{cert: c, key: key}, nil
 }
 
 // DER returns the root certificate.
 func (r *Root) DER() []byte { return append([]byte(nil), r.cert.Raw...) }
 
-// Pool returns the root as tjfoc's gmtls takes it. The caller must not add to it.
-func (r *Root) Pool() *tx509.CertPool { return r.pool }
+// Pool returns the root as tjfoc's gmtls takes it, in a pool that is the caller's:
+// the issuing CAs of what VerifyLeaf accepted may be added.
+func (r *Root) Pool() *tx509.CertPool {
+	pool := tx509.NewCertPool()
+	pool.AddCert(r.cert)
+	return pool
+}
 
-// Verify returns the identity of a department's certificate that the root
-// issued and that is valid at the time. The chain is exactly leaf and root.
-// Both engines must accept the signature. Whether the department is a member,
-// and the certificate not withdrawn, is for the caller to ask.
-func (r *Root) Verify(leaf []byte, at time.Time) (Identity, error) {
-	c, key, err := parse(leaf)
+// Verify returns the identity of a department's certificate that the root, or an
+// issuing CA of the root's, issued and that is valid at the time. The chain is
+// the leaf, followed by the issuing CA if there is one. Both engines must accept
+// each signature. Whether the department is a member, and the certificate not
+// withdrawn, is for the caller to ask.
+func (r *Root) Verify(chain []byte, at time.Time) (Identity, error) {
+	c, err := parseChain(chain)
 	if err != nil {
 		return Identity{}, err
 	}
-	id, err := identify(c, key)
-	if err != nil {
+	if err := r.verify(c, at); err != nil {
 		return Identity{}, err
 	}
-	if !issuedBy(c, r.cert) || !signedBy(c, r.key) {
-		return Identity{}, ErrForeign
-	}
-	for _, valid := range []*tx509.Certificate{c, r.cert} {
-		if at.Before(valid.NotBefore) || at.After(valid.NotAfter) {
-			return Identity{}, fmt.Errorf("%w: valid from %s until %s", ErrExpired,
-				valid.NotBefore.UTC().Format(time.RFC3339), valid.NotAfter.UTC().Format(time.RFC3339))
-		}
-	}
-	if err := r.chain(c, at); err != nil {
-		return Identity{}, fmt.Errorf("%w: %w", ErrForeign, err)
-	}
-	return id, nil
+	return c.id, nil
 }
 
-// chain is tjfoc's own verification, with its verdict on the signature.
-func (r *Root) chain(c *tx509.Certificate, at time.Time) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("x509 failed: %v", p)
-		}
-	}()
-	_, err = c.Verify(tx509.VerifyOptions{
-		Roots:         r.pool,
-		Intermediates: tx509.NewCertPool(),
-		CurrentTime:   at,
-		KeyUsages:     []tx509.ExtKeyUsage{tx509.ExtKeyUsageClientAuth, tx509.ExtKeyUsageServerAuth},
-	})
-	return err
-}
-
-// Verify is ParseRoot and Root.Verify in one, for a single certificate.
-func Verify(root, leaf []byte, at time.Time) (Identity, error) {
+// Verify is ParseRoot and Root.Verify in one, for a single chain.
+func Verify(root, chain []byte, at time.Time) (Identity, error) {
 	r, err := ParseRoot(root)
 	if err != nil {
 		return Identity{}, err
 	}
-	return r.Verify(leaf, at)
+	return r.Verify(chain, at)
 }
 
-// Inspect reads a department's certificate without trusting it, for display. It
-// holds it to the profile, and to nothing else.
-func Inspect(leaf []byte) (Identity, error) {
-	c, key, err := parse(leaf)
-	if err != nil {
-		return Identity{}, err
-	}
-	return identify(c, key)
+// Inspect reads a department's chain without trusting it, for display. It holds
+// it to the profile, and to nothing else.
+func Inspect(chain []byte) (Identity, error) {
+	c, err := parseChain(chain)
+	return c.id, err
 }
 
 // signedBy reports whether emmansun's engine accepts key's signature of c. It
@@ -175,6 +149,12 @@ func Inspect(leaf []byte) (Identity, error) {
 func signedBy(c *tx509.Certificate, key gm.PublicKey) bool {
 	sig, err := gm.ParseSignature(c.Signature)
 	return err == nil && gm.Emmansun().Verify(key, c.RawTBSCertificate, sig)
+}
+
+// bothAccept reports whether both engines accept key's signature (DER) of signed.
+func bothAccept(key gm.PublicKey, signed, signature []byte) bool {
+	sig, err := gm.ParseSignature(signature)
+	return err == nil && gm.VerifyBoth(gm.Emmansun(), gm.Tjfoc(), key, signed, sig) == gm.AgreeValid
 }
 
 // identify reads the identity out of a certificate that passed parse.
@@ -187,11 +167,13 @@ func identify(c *tx509.Certificate, key gm.PublicKey) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
+	sum := gm.Emmansun().Sum(c.Raw)
 	return Identity{
 		Dept:        dept,
 		Usage:       usage,
 		Key:         key,
-		Fingerprint: gm.Emmansun().Sum(c.Raw),
+		Fingerprint: sum,
+		Leaf:        sum,
 		NotBefore:   c.NotBefore,
 		NotAfter:    c.NotAfter,
 		Serial:      fmt.Sprintf("%x", c.SerialNumber),

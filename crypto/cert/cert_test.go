@@ -64,7 +64,7 @@ func TestIssueVerify(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := cert.Identity{
-				Dept: "minzheng", Usage: usage, Key: r.Key, Fingerprint: gm.Tjfoc().Sum(der),
+				Dept: "minzheng", Usage: usage, Key: r.Key, Chain: string(der), Fingerprint: gm.Tjfoc().Sum(der), Leaf: gm.Tjfoc().Sum(der),
 				NotBefore: epoch.Add(-5 * time.Minute), NotAfter: epoch.Add(year), Serial: got.Serial,
 			}
 			if diff := cmp.Diff(want, got, cmpopts.EquateComparable(gm.PublicKey{})); diff != "" {

@@ -1,21 +1,24 @@
 package cert
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"time"
 
 	"xinqiao/crypto/gm"
 )
 
-// Kind says which of the exchange's four certificates one is.
+// Kind says which of the exchange's certificates one is.
 type Kind string
 
 // The kinds.
 const (
 	KindRoot       Kind = "root"
+	KindIssuingCA  Kind = "issuing-ca"
 	KindDepartment Kind = "department"
 	KindWebCA      Kind = "web-ca"
 	KindWeb        Kind = "web"
@@ -28,50 +31,74 @@ type Description struct {
 	Name        string    `json:"name"`            // a department's name, or the subject's
 	Usage       string    `json:"usage,omitempty"` // of a department's key
 	Hosts       []string  `json:"hosts,omitempty"`
-	Serial      string    `json:"serial"`
-	Fingerprint string    `json:"fingerprint"` // SM3, of web certificates SHA-256, of the DER bytes; hexadecimal
-	NotBefore   time.Time `json:"not_before"`
-	NotAfter    time.Time `json:"not_after"`
+	Issuer      string    `json:"issuer,omitempty"`
+	Serial      string    `json:"serial,omitempty"`
+	Fingerprint string    `json:"fingerprint,omitempty"` // SM3 of the chain given, of web certificates SHA-256; hexadecimal
+	NotBefore   time.Time `json:"not_before,omitzero"`
+	NotAfter    time.Time `json:"not_after,omitzero"`
 }
 
-// Describe reads any of the exchange's certificates (DER). Others are ErrProfile.
+// Describe reads any of the exchange's certificates, of a chain the leaf (DER).
+// Others are ErrProfile.
 func Describe(der []byte) (Description, error) {
 	// The standard library knows no SM2 curve, so it reads web certificates only.
 	if c, err := x509.ParseCertificate(der); err == nil && c.PublicKeyAlgorithm == x509.ECDSA {
 		return describeWeb(c), nil
 	}
-	c, key, err := parse(der)
+	list, err := links(der)
+	if err != nil {
+		return Description{}, err
+	}
+	c, _, err := parse(list[0])
 	if err != nil {
 		return Description{}, err
 	}
 	sum := gm.Emmansun().Sum(der)
 	d := Description{
-		Kind: KindRoot, Name: c.Subject.CommonName, Serial: fmt.Sprintf("%x", c.SerialNumber),
+		Name: printable(c.Subject.CommonName), Issuer: printable(c.Issuer.CommonName), Serial: fmt.Sprintf("%x", c.SerialNumber),
 		Fingerprint: hex.EncodeToString(sum[:]), NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 	}
-	if c.IsCA {
+	switch {
+	case !c.IsCA:
+		return d, d.department(der)
+	case len(list) > 1:
+		return Description{}, fmt.Errorf("%w: it begins with a CA", ErrChain)
+	case bytes.Equal(c.RawSubject, c.RawIssuer):
+		d.Kind = KindRoot
 		return d, checkRoot(c)
 	}
-	id, err := identify(c, key)
+	d.Kind = KindIssuingCA
+	return d, checkIssuing(c)
+}
+
+func (d *Description) department(der []byte) error {
+	c, err := parseChain(der)
 	if err != nil {
-		return Description{}, err
+		return err
 	}
-	d.Kind, d.Name, d.Usage = KindDepartment, id.Dept, id.Usage.String()
-	for _, name := range c.DNSNames {
-		if name != Name(id.Dept) {
-			d.Hosts = append(d.Hosts, name)
+	d.Kind, d.Name, d.Usage = KindDepartment, c.id.Dept, c.id.Usage.String()
+	d.Hosts = hostsOf(c.id.Dept, c.leaf.DNSNames, c.leaf.IPAddresses)
+	return nil
+}
+
+// hostsOf returns the alternative names of a department's certificate without the
+// one that is the department's.
+func hostsOf(dept string, names []string, ips []net.IP) (hosts []string) {
+	for _, name := range names {
+		if name != Name(dept) {
+			hosts = append(hosts, name)
 		}
 	}
-	for _, ip := range c.IPAddresses {
-		d.Hosts = append(d.Hosts, ip.String())
+	for _, ip := range ips {
+		hosts = append(hosts, ip.String())
 	}
-	return d, nil
+	return hosts
 }
 
 func describeWeb(c *x509.Certificate) Description {
 	sum := sha256.Sum256(c.Raw)
 	d := Description{
-		Kind: KindWeb, Name: c.Subject.CommonName, Hosts: c.DNSNames, Serial: fmt.Sprintf("%x", c.SerialNumber),
+		Kind: KindWeb, Name: printable(c.Subject.CommonName), Issuer: printable(c.Issuer.CommonName), Hosts: c.DNSNames, Serial: fmt.Sprintf("%x", c.SerialNumber),
 		Fingerprint: hex.EncodeToString(sum[:]), NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 	}
 	for _, ip := range c.IPAddresses {

@@ -2,6 +2,7 @@ package cert
 
 import (
 	"bytes"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
 	"regexp"
@@ -237,4 +238,15 @@ func number(id asn1.ObjectIdentifier) int {
 		return id[3]
 	}
 	return -1
+}
+
+// commonName returns the common name in a distinguished name (DER).
+func commonName(der []byte) (string, error) {
+	var list pkix.RDNSequence
+	if rest, err := asn1.Unmarshal(der, &list); err != nil || len(rest) > 0 {
+		return "", fmt.Errorf("%w: a malformed name", ErrProfile)
+	}
+	var name pkix.Name
+	name.FillFromRDNSequence(&list)
+	return name.CommonName, nil
 }

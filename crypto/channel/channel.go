@@ -1,33 +1,37 @@
-// Package channel carries bytes between departments' nodes over mutual GM TLS
-// (TLCP, GB/T 38636-2020, suite ECC_SM4_CBC_SM3) as net.Conn.
+// Package channel carries bytes between departments' nodes as net.Conn, over
+// mutual GM TLS (TLCP, GB/T 38636-2020, suite ECC_SM4_CBC_SM3) or over TLS 1.3
+// with the departments' identities proven by SM2 inside it.
 //
-// tjfoc's gmtls does the protocol; a guard stands between it and the network and
+// tjfoc's gmtls does the former; a guard stands between it and the network and
 // lets only those bytes through that follow the one handshake used here. Without
 // it a single packet ends the process, and a node's escrowed encryption key is
 // enough to pass for that node. DESIGN.md lists what the guard closes.
 //
-// The suite has no forward secrecy, so nothing relies on the channel for
+// That suite has no forward secrecy, so nothing relies on the channel for
 // confidentiality or proof: messages are signed and sealed end to end.
 package channel
 
 import (
 	"context"
-	"crypto"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
+	tx509 "github.com/tjfoc/gmsm/x509"
+
 	"xinqiao/crypto/cert"
-	"xinqiao/crypto/gm"
 )
 
 // Errors of handshakes. Errors of package cert are wrapped as they are.
 var (
 	// ErrProtocol reports a peer that does not follow the handshake, or fails it.
-	ErrProtocol = errors.New("the peer broke the GM TLS handshake")
+	ErrProtocol = errors.New("the peer broke the handshake")
 	// ErrIdentity reports a peer whose certificates are genuine and the wrong ones.
 	ErrIdentity = errors.New("the peer is not who it has to be")
 	// ErrNotAdmitted reports a peer that Config.Admit turned away.
@@ -35,41 +39,51 @@ var (
 	// ErrRefused reports that the peer turned us away; its log says why.
 	ErrRefused = errors.New("the peer refused the connection: see the peer's log")
 	// ErrShed reports a peer that was cut off mid-handshake to make room for others.
-	ErrShed = errors.New("the peer was silent too long while others waited")
+	ErrShed = errors.New("the peer kept us waiting too long while others waited")
+	// ErrTooMany reports a peer that has as many channels open as one department may.
+	ErrTooMany = errors.New("the peer has too many channels open")
 )
 
 const (
 	defaultHandshakeTimeout = 5 * time.Second
 	defaultMaxHandshakes    = 64
+	defaultMaxPerPeer       = 512             // a node and its past self, which crashed, need fewer than 300
 	closeTimeout            = 2 * time.Second // for the farewell to a peer that does not read
 )
 
-// Config describes one node's end of its channels. Admit, certificates and keys
-// are required; the rest has defaults.
+// Config describes one node's end of its channels. Admit and Credentials are
+// required; the rest has defaults.
 type Config struct {
-	Root      []byte           // the exchange's root certificate, DER
-	SignCert  []byte           // this department's signing certificate, DER
-	EncCert   []byte           // this department's encryption certificate, DER
-	Signer    crypto.Signer    // of SignCert's key, in the shape of gm.NewSigner
-	Decrypter crypto.Decrypter // of EncCert's key, in the shape of gm.NewDecrypter
+	Root        []byte // the exchange's root certificate, DER
+	Credentials        // of this department; Reload replaces them
+	Mode        Mode   // GMTLS unless set; both ends need the same
 
 	// Admit decides about membership and revocation. It is asked in each handshake
 	// about the peer's signing identity, after the certificates were verified and
-	// before the peer has proven that it holds the key. Several handshakes may ask at
-	// once. Nil refuses everybody.
+	// before the peer has proven that it holds the key, and once more when the channel
+	// is open to Recheck. Several handshakes may ask at once. Nil refuses everybody.
 	Admit func(cert.Identity) error
+
+	// Issuers returns the issuing CAs (DER) below the root by which peers'
+	// certificates may have been issued: on a GM TLS hop only leaves travel. It is
+	// asked in each handshake; each is verified against the root. Nil means none.
+	Issuers func() [][]byte
 
 	Clock            func() time.Time // judges certificates; time.Now if nil
 	HandshakeTimeout time.Duration    // 5 s if zero; a real time span, whatever Clock says
 	MaxHandshakes    int              // of one listener at one moment; 64 if zero
+	MaxPerPeer       int              // channels that one department may open to this node; 512 if zero
 	Log              *slog.Logger     // discarded if nil
 }
 
 // Endpoint dials and listens for one node. It is safe for concurrent use.
 type Endpoint struct {
-	cfg  Config
-	root *cert.Root
-	dept string
+	cfg   Config
+	root  *cert.Root
+	dept  string
+	creds atomic.Pointer[credentials] // each handshake keeps those that it began with
+	tls   tls.Certificate             // of TLS 1.3: made for this endpoint, names nobody
+	conns connections
 }
 
 // New checks that the certificates are valid now, belong together, and belong to
@@ -84,47 +98,49 @@ func New(cfg Config) (*Endpoint, error) {
 	if cfg.MaxHandshakes <= 0 {
 		cfg.MaxHandshakes = defaultMaxHandshakes
 	}
+	if cfg.MaxPerPeer <= 0 {
+		cfg.MaxPerPeer = defaultMaxPerPeer
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Signer == nil || cfg.Decrypter == nil {
-		return nil, errors.New("channel: a signer and a decrypter are needed")
 	}
 	root, err := cert.ParseRoot(cfg.Root)
 	if err != nil {
 		return nil, fmt.Errorf("channel: %w", err)
 	}
-	e := &Endpoint{cfg: cfg, root: root}
-	own, enc, err := e.verifyPair([][]byte{cfg.SignCert, cfg.EncCert})
-	if err != nil {
-		return nil, fmt.Errorf("channel: own certificates: %w", err)
-	}
-	for _, pair := range []struct {
-		usage cert.Usage
-		have  crypto.PublicKey
-		want  gm.PublicKey
-	}{{own.Usage, cfg.Signer.Public(), own.Key}, {enc.Usage, cfg.Decrypter.Public(), enc.Key}} {
-		if key, err := gm.PublicKeyOf(pair.have); err != nil || key != pair.want {
-			return nil, fmt.Errorf("channel: the %s key is not that of the %s certificate", pair.usage, pair.usage)
+	e := &Endpoint{cfg: cfg, root: root, conns: connections{open: map[*Conn]struct{}{}, accepted: map[string]int{}}}
+	if cfg.Mode == TLS13 {
+		if e.tls, err = ephemeral(); err != nil {
+			return nil, fmt.Errorf("channel: %w", err)
 		}
 	}
-	e.dept = own.Dept
+	own, err := e.check(cfg.Credentials)
+	if err != nil {
+		return nil, fmt.Errorf("channel: %w", err)
+	}
+	e.dept = own.id.Dept
+	e.creds.Store(own)
 	return e, nil
 }
 
 // Dept returns the department whose certificates the endpoint uses.
 func (e *Endpoint) Dept() string { return e.dept }
 
-// verifyPair verifies a signing and an encryption certificate of one department.
-func (e *Endpoint) verifyPair(certs [][]byte) (sign, enc cert.Identity, err error) {
+// Identity returns what handshakes show that begin now: the identity in the
+// signing certificate that New or the last Reload took.
+func (e *Endpoint) Identity() cert.Identity { return e.creds.Load().id }
+
+// verifyPair verifies a signing and an encryption certificate of one department,
+// and adds their issuing CAs to what gmtls trusts.
+func (e *Endpoint) verifyPair(certs [][]byte, pool *tx509.CertPool) (sign, enc cert.Identity, err error) {
 	if len(certs) != 2 {
 		return sign, enc, fmt.Errorf("%w: %d certificates instead of two", ErrProtocol, len(certs))
 	}
 	now := e.cfg.Clock()
-	if sign, err = e.root.Verify(certs[0], now); err != nil {
+	if sign, err = e.verify(certs[0], now, pool); err != nil {
 		return sign, enc, fmt.Errorf("signing certificate: %w", err)
 	}
-	if enc, err = e.root.Verify(certs[1], now); err != nil {
+	if enc, err = e.verify(certs[1], now, pool); err != nil {
 		return sign, enc, fmt.Errorf("encryption certificate: %w", err)
 	}
 	switch {
@@ -140,21 +156,43 @@ func (e *Endpoint) verifyPair(certs [][]byte) (sign, enc cert.Identity, err erro
 
 // judge decides about a peer's certificates; want is the department that it has
 // to be, or empty.
-func (e *Endpoint) judge(certs [][]byte, want string) (cert.Identity, error) {
-	id, _, err := e.verifyPair(certs)
+func (e *Endpoint) judge(certs [][]byte, want string, pool *tx509.CertPool) (cert.Identity, error) {
+	if err := leavesOnly(certs); err != nil {
+		return cert.Identity{}, err
+	}
+	id, _, err := e.verifyPair(certs, pool)
 	if err != nil {
 		return cert.Identity{}, err
 	}
 	if want != "" && id.Dept != want {
 		return cert.Identity{}, fmt.Errorf("%w: wanted %q, found %q", ErrIdentity, want, id.Dept)
 	}
+	return id, e.admit(id)
+}
+
+// judgeOne is judge for TLS 1.3, where the signing certificate comes alone, as a
+// chain: the encryption key has no part in the channel.
+func (e *Endpoint) judgeOne(chain []byte, want string) (cert.Identity, error) {
+	id, err := e.root.Verify(chain, e.cfg.Clock())
+	switch {
+	case err != nil:
+		return id, fmt.Errorf("signing certificate: %w", err)
+	case id.Usage != cert.Signing:
+		return id, fmt.Errorf("%w: a certificate for %s as an identity", ErrIdentity, id.Usage)
+	case want != "" && id.Dept != want:
+		return id, fmt.Errorf("%w: wanted %q, found %q", ErrIdentity, want, id.Dept)
+	}
+	return id, e.admit(id)
+}
+
+func (e *Endpoint) admit(id cert.Identity) error {
 	if e.cfg.Admit == nil {
-		return cert.Identity{}, fmt.Errorf("%w: nobody is, as no admission is configured", ErrNotAdmitted)
+		return fmt.Errorf("%w: nobody is, as no admission is configured", ErrNotAdmitted)
 	}
 	if err := e.cfg.Admit(id); err != nil {
-		return cert.Identity{}, fmt.Errorf("%w: %q: %w", ErrNotAdmitted, id.Dept, err)
+		return fmt.Errorf("%w: %q: %w", ErrNotAdmitted, id.Dept, err)
 	}
-	return id, nil
+	return nil
 }
 
 // Dial connects to addr and returns once the peer has proven to be dept and was
@@ -167,6 +205,10 @@ func (e *Endpoint) Dial(ctx context.Context, addr, dept string) (*Conn, error) {
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
+	if err == nil {
+		err = e.keep(c)
+	}
+	e.conns.count(err)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %s: %w", dept, addr, err)
 	}
@@ -185,7 +227,7 @@ func (e *Endpoint) dial(ctx context.Context, addr, dept string) (*Conn, error) {
 	// Closing reaches a handshake that waits. If ctx ends in the very moment of
 	// success, stop reports that the connection is already lost.
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
-	c, err := newGuard(raw, e, dept).handshake(true)
+	c, err := e.handshake(&attempt{Conn: raw}, dept, true)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -196,25 +238,81 @@ func (e *Endpoint) dial(ctx context.Context, addr, dept string) (*Conn, error) {
 	return c, nil
 }
 
+// attempt is a connection on which a handshake is under way. It adds up for how
+// long the peer keeps this side waiting, whatever it sends meanwhile: one that
+// sends a byte now and then is no better than one that is silent.
+type attempt struct {
+	net.Conn
+	spent   time.Duration // waited for the peer so far; the handshake's own goroutine reads
+	waiting atomic.Int64  // now minus all that was waited, in Unix nanoseconds; 0 while this side computes
+	over    atomic.Bool   // the handshake is
+	shed    atomic.Bool   // cut off to make room for others
+}
+
+// Read reads from the network.
+func (a *attempt) Read(p []byte) (int, error) {
+	if a.over.Load() {
+		return a.Conn.Read(p)
+	}
+	start := time.Now()
+	a.waiting.Store(start.Add(-a.spent).UnixNano())
+	n, err := a.Conn.Read(p)
+	a.waiting.Store(0)
+	a.spent += time.Since(start)
+	return n, err
+}
+
+// handshake takes an attempt to a channel whose peer has proven itself; dept is
+// who it has to be, or empty. On error the caller closes the attempt. A panic,
+// over what a peer sent, ends this one handshake.
+func (e *Endpoint) handshake(a *attempt, dept string, dialing bool) (c *Conn, err error) {
+	defer func() {
+		a.over.Store(true)
+		switch p := recover().(type) {
+		case nil:
+		case abort:
+			c, err = nil, p.err
+		default:
+			e.cfg.Log.Error("channel handshake panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c, err = nil, fmt.Errorf("%w: the handshake failed", ErrProtocol)
+		}
+		if a.shed.Load() {
+			c, err = nil, ErrShed
+		}
+	}()
+	if e.cfg.Mode == TLS13 {
+		return e.handshake13(a, dept, dialing)
+	}
+	return newGuard(a, e, dept).handshake(dialing)
+}
+
 // Conn is a channel to an admitted peer. As with every net.Conn, its methods may
 // be called at the same time. A Write that missed its deadline leaves the channel
 // unusable. Read returns io.EOF only if the peer closed; a cut connection is
 // io.ErrUnexpectedEOF.
 type Conn struct {
-	net.Conn // gmtls over the guard
+	net.Conn // gmtls over the guard, or TLS 1.3
 	raw      net.Conn
 	peer     cert.Identity
+	cut      func() bool // whether the end of the stream was a cut; nil where Conn tells by itself
+	forget   func(*Conn) // told once, on Close
+	accepted bool        // the peer has opened it
 	closed   atomic.Bool
 }
 
 // Peer returns the signing identity that the peer has proven in the handshake.
-// Whether it is still admitted is for the reader of each message to ask.
+// Whether it is still admitted is for the reader of each message to ask; Recheck
+// asks now and then.
 func (c *Conn) Peer() cert.Identity { return c.peer }
 
 // Read reads from the channel.
 func (c *Conn) Read(p []byte) (n int, err error) {
 	defer c.contain(&err)
-	return c.Conn.Read(p)
+	n, err = c.Conn.Read(p)
+	if err == io.EOF && c.cut != nil && c.cut() {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 // Write writes to the channel.
@@ -237,10 +335,10 @@ func (c *Conn) Close() (err error) {
 	if c.closed.Swap(true) {
 		return net.ErrClosed
 	}
-	defer c.contain(&err)
-	if err := c.raw.SetWriteDeadline(time.Now().Add(closeTimeout)); err != nil {
-		c.raw.Close()
-		return err
+	if c.forget != nil {
+		c.forget(c)
 	}
+	defer c.contain(&err)
+	defer time.AfterFunc(closeTimeout, func() { c.raw.Close() }).Stop()
 	return c.Conn.Close()
 }

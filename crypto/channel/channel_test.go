@@ -70,13 +70,34 @@ func (x exchange) party(t testing.TB, dept string) party {
 func admitAll(cert.Identity) error { return nil }
 
 func (x exchange) config(p party) channel.Config {
-	return channel.Config{
-		Root: x.root, SignCert: p.signCert, EncCert: p.encCert,
+	return channel.Config{Root: x.root, Credentials: p.credentials(), Admit: admitAll, Clock: func() time.Time { return now }}
+}
+
+func (p party) credentials() channel.Credentials {
+	return channel.Credentials{
+		SignCert: p.signCert, EncCert: p.encCert,
 		Signer:    gm.NewSigner(gm.Emmansun(), p.sign),
 		Decrypter: gm.NewDecrypter(gm.Emmansun(), p.enc),
-		Admit:     admitAll,
-		Clock:     func() time.Time { return now },
+		Sign: func(domain string, body []byte) (gm.Signature, error) {
+			return gm.Emmansun().Sign(p.sign, gm.Preimage(domain, body))
+		},
 	}
+}
+
+// eachMode runs a test over both protocols.
+func eachMode(t *testing.T, f func(*testing.T, channel.Mode)) {
+	for name, mode := range map[string]channel.Mode{"gmtls": channel.GMTLS, "tls13": channel.TLS13} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, mode)
+		})
+	}
+}
+
+// in returns the configuration with another protocol.
+func in(mode channel.Mode, cfg channel.Config) channel.Config {
+	cfg.Mode = mode
+	return cfg
 }
 
 func newEndpoint(t testing.TB, cfg channel.Config) *channel.Endpoint {
@@ -149,11 +170,11 @@ func accepted(t testing.TB, l net.Listener) *channel.Conn {
 	return c.(*channel.Conn)
 }
 
-func pair(t testing.TB) (server, client *channel.Conn) {
+func pair(t testing.TB, mode channel.Mode) (server, client *channel.Conn) {
 	t.Helper()
 	x := newExchange(t)
-	l := listen(t, x.endpoint(t, x.party(t, "minzheng")))
-	client, err := x.endpoint(t, x.party(t, "zhujian")).Dial(t.Context(), l.Addr().String(), "minzheng")
+	l := listen(t, newEndpoint(t, in(mode, x.config(x.party(t, "minzheng")))))
+	client, err := newEndpoint(t, in(mode, x.config(x.party(t, "zhujian")))).Dial(t.Context(), l.Addr().String(), "minzheng")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +186,7 @@ func TestPeersKnowEachOther(t *testing.T) {
 	t.Parallel()
 	x := newExchange(t)
 	a, b := x.party(t, "minzheng"), x.party(t, "zhujian")
-	var asked []cert.Identity
+	var asked []cert.Identity // by one handshake, and Accept comes after it
 	cfg := x.config(a)
 	cfg.Admit = func(id cert.Identity) error { asked = append(asked, id); return nil }
 	l := listen(t, newEndpoint(t, cfg))
@@ -181,7 +202,7 @@ func TestPeersKnowEachOther(t *testing.T) {
 	if p := client.Peer(); p.Dept != "minzheng" || p.Key != a.sign.Public() || p.Usage != cert.Signing {
 		t.Errorf("the client sees %+v", p)
 	}
-	if len(asked) != 1 || asked[0] != server.Peer() {
+	if len(asked) != 2 || asked[0] != server.Peer() || asked[1] != server.Peer() {
 		t.Errorf("Admit was asked about %+v", asked)
 	}
 	go io.Copy(server, server)

@@ -30,23 +30,23 @@ func (e *Endpoint) newConfig(confirm func(certs [][]byte) error) *gmtls.Config {
 	}
 }
 
-func (e *Endpoint) serverConfig(confirm func(certs [][]byte) error) *gmtls.Config {
+func (e *Endpoint) serverConfig(own *credentials, pool *tx509.CertPool, confirm func(certs [][]byte) error) *gmtls.Config {
 	c := e.newConfig(confirm)
 	c.Certificates = []gmtls.Certificate{
-		{Certificate: [][]byte{e.cfg.SignCert}, PrivateKey: e.cfg.Signer},
-		{Certificate: [][]byte{e.cfg.EncCert}, PrivateKey: e.cfg.Decrypter},
+		{Certificate: [][]byte{cert.Leaf(own.SignCert)}, PrivateKey: own.Signer},
+		{Certificate: [][]byte{cert.Leaf(own.EncCert)}, PrivateKey: own.Decrypter},
 	}
 	c.ClientAuth = gmtls.RequireAndVerifyClientCert
-	c.ClientCAs = e.root.Pool()
+	c.ClientCAs = pool
 	return c
 }
 
-func (e *Endpoint) clientConfig(dept string, confirm func(certs [][]byte) error) *gmtls.Config {
+func (e *Endpoint) clientConfig(own *credentials, dept string, pool *tx509.CertPool, confirm func(certs [][]byte) error) *gmtls.Config {
 	c := e.newConfig(confirm)
 	c.ServerName = cert.Name(dept)
-	c.RootCAs = e.root.Pool()
+	c.RootCAs = pool
 	// gmtls's own choice would send the signing certificate alone.
-	own := &gmtls.Certificate{Certificate: [][]byte{e.cfg.SignCert, e.cfg.EncCert}, PrivateKey: e.cfg.Signer}
-	c.GetClientCertificate = func(*gmtls.CertificateRequestInfo) (*gmtls.Certificate, error) { return own, nil }
+	both := &gmtls.Certificate{Certificate: [][]byte{cert.Leaf(own.SignCert), cert.Leaf(own.EncCert)}, PrivateKey: own.Signer}
+	c.GetClientCertificate = func(*gmtls.CertificateRequestInfo) (*gmtls.Certificate, error) { return both, nil }
 	return c
 }

@@ -19,90 +19,96 @@ import (
 
 func TestDuplex(t *testing.T) {
 	t.Parallel()
-	server, client := pair(t)
-	const size = 4 << 20
-	pattern := make([]byte, size)
-	rand.NewChaCha8([32]byte{1}).Read(pattern)
-	var all sync.WaitGroup
-	for _, c := range []*channel.Conn{server, client} {
-		all.Go(func() {
-			for sent, chunk := 0, 1; sent < size; chunk = chunk*3%50021 + 1 {
-				n := min(chunk, size-sent)
-				if _, err := c.Write(pattern[sent : sent+n]); err != nil {
-					t.Errorf("write: %v", err)
-					return
+	eachMode(t, func(t *testing.T, mode channel.Mode) {
+		server, client := pair(t, mode)
+		const size = 4 << 20
+		pattern := make([]byte, size)
+		rand.NewChaCha8([32]byte{1}).Read(pattern)
+		var all sync.WaitGroup
+		for _, c := range []*channel.Conn{server, client} {
+			all.Go(func() {
+				for sent, chunk := 0, 1; sent < size; chunk = chunk*3%50021 + 1 {
+					n := min(chunk, size-sent)
+					if _, err := c.Write(pattern[sent : sent+n]); err != nil {
+						t.Errorf("write: %v", err)
+						return
+					}
+					sent += n
 				}
-				sent += n
-			}
-		})
-		all.Go(func() {
-			got := make([]byte, size)
-			if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, pattern) {
-				t.Errorf("read: equal %t, %v", bytes.Equal(got, pattern), err)
-			}
-		})
-	}
-	all.Wait()
+			})
+			all.Go(func() {
+				got := make([]byte, size)
+				if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, pattern) {
+					t.Errorf("read: equal %t, %v", bytes.Equal(got, pattern), err)
+				}
+			})
+		}
+		all.Wait()
+	})
 }
 
 func TestCloseAndDeadlines(t *testing.T) {
 	t.Parallel()
-	server, client := pair(t)
-	// A missed read deadline leaves the connection usable.
-	client.SetReadDeadline(time.Now().Add(-time.Second))
-	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("read after the deadline: %v", err)
-	}
-	client.SetReadDeadline(time.Time{})
-	server.Write([]byte("late"))
-	got := make([]byte, 4)
-	if _, err := io.ReadFull(client, got); err != nil || string(got) != "late" {
-		t.Errorf("read %q, %v", got, err)
-	}
-	// Close ends the peer's stream cleanly, and one's own blocked Read.
-	blocked := make(chan error)
-	go func() {
-		_, err := server.Read(make([]byte, 1))
-		blocked <- err
-	}()
-	server.Write([]byte("bye"))
-	if err := server.Close(); err != nil {
-		t.Errorf("close: %v", err)
-	}
-	if err := <-blocked; err == nil {
-		t.Error("Read survived Close")
-	}
-	if rest, err := io.ReadAll(client); err != nil || string(rest) != "bye" {
-		t.Errorf("after the peer closed: %q, %v", rest, err)
-	}
-	if err := server.Close(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("second close: %v", err)
-	}
-	if _, err := server.Write([]byte("x")); err == nil {
-		t.Error("write after close succeeded")
-	}
+	eachMode(t, func(t *testing.T, mode channel.Mode) {
+		server, client := pair(t, mode)
+		// A missed read deadline leaves the connection usable.
+		client.SetReadDeadline(time.Now().Add(-time.Second))
+		if _, err := client.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("read after the deadline: %v", err)
+		}
+		client.SetReadDeadline(time.Time{})
+		server.Write([]byte("late"))
+		got := make([]byte, 4)
+		if _, err := io.ReadFull(client, got); err != nil || string(got) != "late" {
+			t.Errorf("read %q, %v", got, err)
+		}
+		// Close ends the peer's stream cleanly, and one's own blocked Read.
+		blocked := make(chan error)
+		go func() {
+			_, err := server.Read(make([]byte, 1))
+			blocked <- err
+		}()
+		server.Write([]byte("bye"))
+		if err := server.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if err := <-blocked; err == nil {
+			t.Error("Read survived Close")
+		}
+		if rest, err := io.ReadAll(client); err != nil || string(rest) != "bye" {
+			t.Errorf("after the peer closed: %q, %v", rest, err)
+		}
+		if err := server.Close(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("second close: %v", err)
+		}
+		if _, err := server.Write([]byte("x")); err == nil {
+			t.Error("write after close succeeded")
+		}
+	})
 }
 
 // TestCloseDoesNotWaitForSlowReaders fills the peer's window first.
 func TestCloseDoesNotWaitForSlowReaders(t *testing.T) {
 	t.Parallel()
-	server, _ := pair(t)
-	server.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
-	for {
-		if _, err := server.Write(make([]byte, 1<<20)); err != nil {
-			break
+	eachMode(t, func(t *testing.T, mode channel.Mode) {
+		server, _ := pair(t, mode)
+		server.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+		for {
+			if _, err := server.Write(make([]byte, 1<<20)); err != nil {
+				break
+			}
 		}
-	}
-	done := make(chan struct{})
-	go func() {
-		server.Close()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(20 * time.Second):
-		t.Error("Close hangs on a peer that does not read")
-	}
+		done := make(chan struct{})
+		go func() {
+			server.Close()
+			close(done)
+		}()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Error("Close hangs on a peer that does not read")
+		}
+	})
 }
 
 // meddler forwards bytes between client and server and lets a test change them.

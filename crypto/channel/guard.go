@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"runtime/debug"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/tjfoc/gmsm/gmtls"
+	tx509 "github.com/tjfoc/gmsm/x509"
 
 	"xinqiao/crypto/cert"
 )
@@ -41,8 +39,9 @@ const (
 // recovers. gmtls prints every error that it returns from a handshake to standard
 // output, where the node's results go; there is no other way past that line.
 type guard struct {
-	net.Conn
+	*attempt
 	endpoint *Endpoint
+	own      *credentials
 	dept     string // that the peer has to be; empty on the side that listens
 	steps    []step // of the handshake, still to come; the record that ends them is Finished
 
@@ -53,44 +52,29 @@ type guard struct {
 	broken   error        // why nothing more is let through
 	farewell bool         // the last record was an alert: the end of the stream is no cut
 
-	certs [][]byte // that were judged
+	pool  *tx509.CertPool // what gmtls trusts in this handshake: the root, and the issuers of what was judged
+	certs [][]byte        // that were judged
 	peer  cert.Identity
 
-	encrypted bool         // we have sent ChangeCipherSpec: alerts are gmtls's alone now
-	open      atomic.Bool  // the handshake is over
-	waiting   atomic.Int64 // since when the peer owes a record, in Unix nanoseconds; 0 if it does not
-	shed      atomic.Bool
+	encrypted bool        // we have sent ChangeCipherSpec: alerts are gmtls's alone now
+	open      atomic.Bool // the handshake is over
 }
 
 type abort struct{ err error }
 
-func newGuard(raw net.Conn, e *Endpoint, dept string) *guard {
-	return &guard{Conn: raw, endpoint: e, dept: dept}
+func newGuard(a *attempt, e *Endpoint, dept string) *guard {
+	return &guard{attempt: a, endpoint: e, own: e.creds.Load(), dept: dept, pool: e.root.Pool()}
 }
 
-// handshake runs gmtls over the guard. On error the caller closes the connection.
-func (g *guard) handshake(dialing bool) (c *Conn, err error) {
-	defer func() {
-		g.waiting.Store(0)
-		switch p := recover().(type) {
-		case nil:
-		case abort:
-			c, err = nil, p.err
-		default:
-			g.endpoint.cfg.Log.Error("gm tls handshake panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			c, err = nil, fmt.Errorf("%w: gmtls failed", ErrProtocol)
-		}
-		if g.shed.Load() {
-			c, err = nil, ErrShed
-		}
-	}()
+// handshake runs gmtls over the guard, and panics where Endpoint.handshake recovers.
+func (g *guard) handshake(dialing bool) (*Conn, error) {
 	var inner *gmtls.Conn
 	if dialing {
 		g.steps = stepsOfServer()
-		inner = gmtls.Client(g, g.endpoint.clientConfig(g.dept, g.confirm))
+		inner = gmtls.Client(g, g.endpoint.clientConfig(g.own, g.dept, g.pool, g.confirm))
 	} else {
 		g.steps = stepsOfClient()
-		inner = gmtls.Server(g, g.endpoint.serverConfig(g.confirm))
+		inner = gmtls.Server(g, g.endpoint.serverConfig(g.own, g.pool, g.confirm))
 	}
 	if err := inner.Handshake(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
@@ -99,14 +83,17 @@ func (g *guard) handshake(dialing bool) (c *Conn, err error) {
 		return nil, fmt.Errorf("%w: gmtls ended it early", ErrProtocol)
 	}
 	g.open.Store(true)
-	return &Conn{Conn: inner, raw: g.Conn, peer: g.peer}, nil
+	return &Conn{Conn: inner, raw: g.Conn, peer: g.peer, accepted: !dialing}, nil
 }
 
 // judge is the step for the Certificate message: gmtls parses only certificates
 // that have been verified and admitted.
 func (g *guard) judge(certs [][]byte) (err error) {
-	g.peer, err = g.endpoint.judge(certs, g.dept)
+	g.peer, err = g.endpoint.judge(certs, g.dept, g.pool)
 	g.certs = certs
+	if err == nil && g.dept == "" {
+		err = g.endpoint.room(g.peer.Dept)
+	}
 	return err
 }
 
@@ -196,7 +183,6 @@ func (g *guard) next() error {
 			return err
 		}
 	}
-	g.waiting.Store(0)
 	record := g.in.Next(headerLen + g.recordLen())
 	g.broken = g.take(record[0], record)
 	return g.broken
@@ -204,16 +190,13 @@ func (g *guard) next() error {
 
 // receive reads once from the network.
 func (g *guard) receive() error {
-	if len(g.steps) > 0 {
-		g.waiting.CompareAndSwap(0, time.Now().UnixNano())
-	}
 	want := readSize
 	if g.in.Len() >= headerLen {
 		want = max(want, headerLen+g.recordLen()-g.in.Len())
 	}
 	g.in.Grow(want)
 	b := g.in.AvailableBuffer()
-	n, err := g.Conn.Read(b[:cap(b)])
+	n, err := g.attempt.Read(b[:cap(b)])
 	g.in.Write(b[:n])
 	if n > 0 {
 		return nil // the error comes again
@@ -240,7 +223,11 @@ func (g *guard) checkHeader() error {
 	if len(h) < headerLen {
 		return nil
 	}
-	if v := binary.BigEndian.Uint16(h[1:]); v != gmtls.VersionGMSSL {
+	switch v := binary.BigEndian.Uint16(h[1:]); v {
+	case gmtls.VersionGMSSL:
+	case 0x0301, 0x0302, 0x0303: // what TLS up to 1.3 writes there
+		return fmt.Errorf("%w: the peer speaks TLS and this node GM TLS; both need the same", ErrProtocol)
+	default:
 		return fmt.Errorf("%w: record version %#04x", ErrProtocol, v)
 	}
 	limit := maxPlaintext

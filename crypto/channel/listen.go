@@ -18,9 +18,9 @@ const (
 
 // Listen listens on a TCP address. Its Accept returns only *Conn, admitted and
 // ready. At most MaxHandshakes are under way; when all places are taken, the peer
-// that has been silent longest, and for a fifth of HandshakeTimeout at least, is
-// cut off. Errors of a single peer are logged,
-// once a second at most, and never end the listener.
+// that has kept this side waiting longest in its handshake, and for a fifth of
+// HandshakeTimeout at least, is cut off. Errors of a single peer are logged, once
+// a second at most, and never end the listener.
 func (e *Endpoint) Listen(addr string) (net.Listener, error) {
 	inner, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -33,7 +33,7 @@ func (e *Endpoint) Listen(addr string) (net.Listener, error) {
 		ready:    make(chan *Conn),
 		closing:  make(chan struct{}),
 		freed:    make(chan struct{}, 1),
-		pending:  map[*guard]struct{}{},
+		pending:  map[*attempt]struct{}{},
 	}
 	l.work.Go(l.run)
 	return l, nil
@@ -51,7 +51,7 @@ type listener struct {
 
 	// mu protects what follows.
 	mu         sync.Mutex
-	pending    map[*guard]struct{}
+	pending    map[*attempt]struct{}
 	logged     time.Time
 	suppressed int
 }
@@ -76,8 +76,8 @@ func (l *listener) Close() (err error) {
 		close(l.closing)
 		err = l.inner.Close()
 		l.mu.Lock()
-		for g := range l.pending {
-			g.Conn.Close()
+		for a := range l.pending {
+			a.Close()
 		}
 		l.mu.Unlock()
 	})
@@ -100,33 +100,37 @@ func (l *listener) run() {
 				return
 			}
 		}
-		g := newGuard(raw, l.endpoint, "")
-		if !l.enter(g) {
+		a := &attempt{Conn: raw}
+		if !l.enter(a) {
 			raw.Close()
 			return
 		}
-		l.work.Go(func() { l.serve(g) })
+		l.work.Go(func() { l.serve(a) })
 	}
 }
 
 // serve takes one peer through the handshake and hands it to Accept.
-func (l *listener) serve(g *guard) {
-	defer l.leave(g)
+func (l *listener) serve(a *attempt) {
+	defer l.leave(a)
 	start := time.Now()
 	var c *Conn
-	err := g.SetDeadline(start.Add(l.endpoint.cfg.HandshakeTimeout))
+	err := a.SetDeadline(start.Add(l.endpoint.cfg.HandshakeTimeout))
 	if err == nil {
-		c, err = g.handshake(false)
+		c, err = l.endpoint.handshake(a, "", false)
 	}
 	if err == nil {
-		err = g.SetDeadline(time.Time{})
+		err = a.SetDeadline(time.Time{})
 	}
+	if err == nil {
+		err = l.endpoint.keep(c)
+	}
+	l.endpoint.conns.count(err)
 	if err != nil {
-		g.Conn.Close()
+		a.Close()
 		select {
 		case <-l.closing:
 		default:
-			l.report(slog.LevelInfo, "peer turned away", "remote", g.RemoteAddr().String(), "error", err.Error(),
+			l.report(slog.LevelInfo, "peer turned away", "remote", a.RemoteAddr().String(), "error", err.Error(),
 				"seconds", time.Since(start).Seconds())
 		}
 		return
@@ -134,14 +138,15 @@ func (l *listener) serve(g *guard) {
 	select {
 	case l.ready <- c:
 	case <-l.closing:
-		g.Conn.Close()
+		l.endpoint.conns.remove(c)
+		a.Close()
 	}
 }
 
 // enter waits for a place and reports false when the listener closes.
-func (l *listener) enter(g *guard) bool {
+func (l *listener) enter(a *attempt) bool {
 	for {
-		wait, ok := l.tryEnter(g)
+		wait, ok := l.tryEnter(a)
 		if ok {
 			return true
 		}
@@ -157,9 +162,9 @@ func (l *listener) enter(g *guard) bool {
 	}
 }
 
-// tryEnter takes a place, or cuts off the peer that has been silent longest, or
+// tryEnter takes a place, or cuts off the peer that has kept us waiting longest, or
 // says when to look again. Peers for whom we are still computing keep their place.
-func (l *listener) tryEnter(g *guard) (wait time.Duration, ok bool) {
+func (l *listener) tryEnter(a *attempt) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
@@ -168,30 +173,30 @@ func (l *listener) tryEnter(g *guard) (wait time.Duration, ok bool) {
 	default:
 	}
 	if len(l.pending) < l.endpoint.cfg.MaxHandshakes {
-		l.pending[g] = struct{}{}
+		l.pending[a] = struct{}{}
 		return 0, true
 	}
-	var silent *guard
+	var slowest *attempt
 	since := int64(0)
 	for p := range l.pending {
-		if w := p.waiting.Load(); w != 0 && !p.shed.Load() && (silent == nil || w < since) {
-			silent, since = p, w
+		if w := p.waiting.Load(); w != 0 && !p.shed.Load() && (slowest == nil || w < since) {
+			slowest, since = p, w
 		}
 	}
-	if silent == nil {
+	if slowest == nil {
 		return l.patience, false
 	}
 	if wait := l.patience - time.Since(time.Unix(0, since)); wait > 0 {
 		return wait, false
 	}
-	silent.shed.Store(true)
-	silent.Conn.Close()
+	slowest.shed.Store(true)
+	slowest.Close()
 	return l.patience, false
 }
 
-func (l *listener) leave(g *guard) {
+func (l *listener) leave(a *attempt) {
 	l.mu.Lock()
-	delete(l.pending, g)
+	delete(l.pending, a)
 	l.mu.Unlock()
 	select {
 	case l.freed <- struct{}{}:

@@ -1,7 +1,5 @@
 // Package envelope is the sealed document: encrypted for up to sixteen
-// recipients and bound to a context. Seal and Open work in memory and give the
-// whole document or nothing; Writer and Reader stream the same bytes in constant
-// memory.
+// recipients, bound to a context, and readable as a whole or not at all.
 //
 //	"XQE1" | header length (4 bytes, big-endian) | header | salt (32) | commitment (32) | chunks
 //
@@ -17,7 +15,6 @@
 package envelope
 
 import (
-	"bytes"
 	"crypto/cipher"
 	"encoding/binary"
 	"errors"
@@ -28,9 +25,9 @@ import (
 	"xinqiao/crypto/gm"
 )
 
-// Limits. MaxPlaintext, in bytes, is that of Seal and Open; a larger document is
-// for Writer and Reader, which go on to MaxStream (16 TiB). There one key has
-// encrypted 2^40 blocks, and what that tells about the text is still below 2^-48.
+// Limits. MaxPlaintext is in bytes, of what Seal and Open take. A Writer and a
+// Reader go on to MaxStream (16 TiB): there one key has encrypted 2^40 blocks, and
+// what that tells about the text is still below 2^-48.
 const (
 	MaxRecipients = 16
 	MaxPlaintext  = 64 << 20
@@ -41,6 +38,7 @@ const (
 	magic          = "XQE1"
 	domain         = "xinqiao/envelope/v1"
 	idDomain       = "xinqiao/key-id/v1"
+	fixed          = len(magic) + 4 // what stands before the header
 	chunkSize      = 64 << 10
 	sealedChunk    = chunkSize + gm.TagSize
 	maxChunks      = 1 << 28
@@ -60,9 +58,9 @@ var (
 	// ErrFormat reports bytes that do not begin as an envelope of this version and
 	// suite does.
 	ErrFormat = errors.New("not an envelope of this version")
-	// ErrTooLong reports a document over MaxPlaintext or a stream over MaxStream.
+	// ErrTooLong reports a document over MaxPlaintext, or a stream over MaxStream.
 	ErrTooLong = errors.New("the document is too long")
-	// ErrClosed reports a Write after Close.
+	// ErrClosed reports a write to a Writer that was closed.
 	ErrClosed = errors.New("the envelope is closed")
 )
 
@@ -142,34 +140,27 @@ func (s *Sealer) Seal(context, plaintext []byte) ([]byte, error) {
 	if len(plaintext) > MaxPlaintext {
 		return nil, fmt.Errorf("seal %d bytes: %w: the limit is %d", len(plaintext), ErrTooLong, MaxPlaintext)
 	}
-	n := max(1, (len(plaintext)+chunkSize-1)/chunkSize)
-	out, c, err := s.start(context, len(plaintext)+n*gm.TagSize)
-	if err != nil {
-		return nil, err
-	}
-	for range n - 1 {
-		if out, err = c.seal(out, plaintext[:chunkSize], false); err != nil {
-			return nil, err
-		}
-		plaintext = plaintext[chunkSize:]
-	}
-	return c.seal(out, plaintext, true)
-}
-
-// start begins a message: it returns everything before the chunks, with room for
-// them, and what seals them.
-func (s *Sealer) start(context []byte, room int) ([]byte, *chunks, error) {
-	at := len(s.head) + saltSize
-	out := append(make([]byte, 0, at+gm.HashSize+room), s.head...)[:at]
+	chunks := max(1, (len(plaintext)+chunkSize-1)/chunkSize)
+	out := make([]byte, 0, len(s.head)+saltSize+gm.HashSize+len(plaintext)+chunks*gm.TagSize)
+	out = append(out, s.head...)
+	out = out[:len(s.head)+saltSize]
 	salt := out[len(s.head):]
 	if _, err := io.ReadFull(s.rand, salt); err != nil {
-		return nil, nil, fmt.Errorf("make a salt: %w", err)
+		return nil, fmt.Errorf("make a salt: %w", err)
 	}
-	commitment, c, err := deriveMessage(s.engine, s.key[:], salt, s.headSum, context)
+	m, err := deriveMessage(s.engine, s.key[:], salt, s.headSum, context)
 	if err != nil {
-		return nil, nil, err
+		return nil, fmt.Errorf("seal: %w", err)
 	}
-	return append(out, commitment...), c, nil
+	out = append(out, m.commitment...)
+	for i := range chunks {
+		n := min(chunkSize, len(plaintext))
+		if out, err = m.seal(out, plaintext[:n], i == chunks-1); err != nil {
+			return nil, err
+		}
+		plaintext = plaintext[n:]
+	}
+	return out, nil
 }
 
 // Seal seals one message for the recipients, with a content key of its own.
@@ -182,36 +173,37 @@ func Seal(e gm.Engine, rand io.Reader, context, plaintext []byte, to ...Recipien
 }
 
 // Open decrypts an envelope for the recipient id, whose private key u uses. It
-// returns ErrFormat, ErrNotRecipient, ErrTooLong or ErrOpen, and plaintext only
-// when every chunk was authentic.
+// returns ErrFormat, ErrNotRecipient, ErrTooLong or ErrOpen, and plaintext only when
+// every chunk was authentic.
 func Open(e gm.Engine, id gm.Digest, u Unwrapper, context, sealed []byte) ([]byte, error) {
-	in := bytes.NewReader(sealed)
-	c, err := readStart(e, id, u, context, in)
+	h, head, rest, err := parse(sealed)
 	if err != nil {
 		return nil, err
 	}
-	body := sealed[len(sealed)-in.Len():]
-	n := max(1, (len(body)+sealedChunk-1)/sealedChunk)
-	if len(body)-n*gm.TagSize > MaxPlaintext {
+	body := rest[saltSize+gm.HashSize:]
+	m, err := unlock(e, id, u, context, h, head, rest[:saltSize], rest[saltSize:saltSize+gm.HashSize])
+	if err != nil {
+		return nil, err
+	}
+	chunks := max(1, (len(body)+sealedChunk-1)/sealedChunk)
+	if len(body)-chunks*gm.TagSize > MaxPlaintext {
 		return nil, fmt.Errorf("open %d bytes: %w: the limit is %d", len(sealed), ErrTooLong, MaxPlaintext)
 	}
 	plaintext := make([]byte, 0, len(body))
-	for range n - 1 {
-		if plaintext, err = c.open(plaintext, body[:sealedChunk], false); err != nil {
+	for i := range chunks {
+		n := min(sealedChunk, len(body))
+		if plaintext, err = m.open(plaintext, body[:n], i == chunks-1); err != nil {
 			return nil, err
 		}
-		body = body[sealedChunk:]
+		body = body[n:]
 	}
-	return c.open(plaintext, body, true)
+	return plaintext, nil
 }
 
-// readStart reads everything before the chunks and returns what opens them.
-func readStart(e gm.Engine, id gm.Digest, u Unwrapper, context []byte, in io.Reader) (*chunks, error) {
-	s, err := parseStart(in)
-	if err != nil {
-		return nil, err
-	}
-	w := s.find(id)
+// unlock returns the keys of a message for one recipient, once the commitment has
+// shown that they are the ones it was sealed under.
+func unlock(e gm.Engine, id gm.Digest, u Unwrapper, context []byte, h header, head, salt, commitment []byte) (*message, error) {
+	w := h.find(id)
 	if w == nil {
 		return nil, ErrNotRecipient
 	}
@@ -220,77 +212,51 @@ func readStart(e gm.Engine, id gm.Digest, u Unwrapper, context []byte, in io.Rea
 		return nil, ErrOpen
 	}
 	defer clear(contentKey)
-	commitment, c, err := deriveMessage(e, contentKey, s.salt, e.Sum(s.head), context)
+	m, err := deriveMessage(e, contentKey, salt, e.Sum(head), context)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open the envelope: %w", err)
 	}
-	if !gm.Equal(commitment, s.commitment) {
+	if !gm.Equal(m.commitment, commitment) {
 		return nil, ErrOpen
 	}
-	return c, nil
+	return m, nil
 }
 
-// start is what stands before the chunks.
-type start struct {
-	header
-	head             []byte // magic, length and header
-	salt, commitment []byte
+// parse splits an envelope and checks everything before the chunks that needs no
+// key.
+func parse(sealed []byte) (h header, head, rest []byte, err error) {
+	n, err := headerLength(sealed)
+	if err != nil || len(sealed)-fixed < n {
+		return h, nil, nil, ErrFormat
+	}
+	head, rest = sealed[:fixed+n], sealed[fixed+n:]
+	if h, err = parseHeader(head); err != nil {
+		return h, nil, nil, err
+	}
+	if len(rest) < saltSize+gm.HashSize {
+		return h, nil, nil, ErrFormat
+	}
+	return h, head, rest, nil
 }
 
-// parseStart reads and checks everything that needs no key, and nothing beyond
-// it. Its memory is bounded by maxHeader, whatever the length claims.
-func parseStart(in io.Reader) (s start, err error) {
-	const fixed = len(magic) + 4
-	b := make([]byte, fixed, 1<<10)
-	if err := readExactly(in, b); err != nil {
-		return s, err
+// headerLength reads how long the header is from the first bytes of an envelope.
+func headerLength(b []byte) (int, error) {
+	if len(b) < fixed || string(b[:len(magic)]) != magic {
+		return 0, ErrFormat
 	}
-	n := binary.BigEndian.Uint32(b[len(magic):])
-	if string(b[:len(magic)]) != magic || n > maxHeader {
-		return s, ErrFormat
+	n := binary.BigEndian.Uint32(b[len(magic):fixed])
+	if n > maxHeader {
+		return 0, ErrFormat
 	}
-	end := fixed + int(n)
-	b = append(b, make([]byte, int(n)+saltSize+gm.HashSize)...)
-	if err := readExactly(in, b[fixed:]); err != nil {
-		return s, err
-	}
-	s.head, s.salt, s.commitment = b[:end:end], b[end:end+saltSize], b[end+saltSize:]
-	if err := canon.Unmarshal(s.head[fixed:], &s.header); err != nil || !s.wellFormed() {
-		return s, ErrFormat
-	}
-	return s, nil
+	return int(n), nil
 }
 
-// readExactly fills b. A source that ends is no envelope; one that fails says so.
-func readExactly(in io.Reader, b []byte) error {
-	n, err := fill(in, b)
-	if err == nil && n < len(b) {
-		return ErrFormat
+// parseHeader reads everything up to the header's end.
+func parseHeader(head []byte) (h header, err error) {
+	if err := canon.Unmarshal(head[fixed:], &h); err != nil || !h.wellFormed() {
+		return h, ErrFormat
 	}
-	return err
-}
-
-// fill reads until b is full or the source ends with io.EOF, which is no error
-// here. io.ReadFull would not do: it gives a source that broke off with
-// io.ErrUnexpectedEOF, as an HTTP body does, the look of one that ended.
-func fill(in io.Reader, b []byte) (n int, err error) {
-	for idle := 0; n < len(b); {
-		m, err := in.Read(b[n:])
-		n += m
-		switch {
-		case err == io.EOF:
-			return n, nil
-		case err != nil:
-			return n, fmt.Errorf("read the envelope: %w", err)
-		case m > 0:
-			idle = 0
-		case idle == 100:
-			return n, fmt.Errorf("read the envelope: %w", io.ErrNoProgress)
-		default:
-			idle++
-		}
-	}
-	return n, nil
+	return h, nil
 }
 
 func (h header) wellFormed() bool {
@@ -314,63 +280,60 @@ func (h header) find(id gm.Digest) *wrapped {
 	return nil
 }
 
-// deriveMessage returns the commitment of one message and what seals or opens
-// its chunks.
-func deriveMessage(e gm.Engine, contentKey, salt []byte, headSum gm.Digest, context []byte) ([]byte, *chunks, error) {
+// message seals or opens the chunks of one message, in their order.
+type message struct {
+	commitment, aad []byte
+	aead            cipher.AEAD
+	next            uint64 // number of the chunk to come
+}
+
+func deriveMessage(e gm.Engine, contentKey, salt []byte, headSum gm.Digest, context []byte) (*message, error) {
 	contextSum := e.Sum(context)
 	info := domain + "\x00" + string(headSum[:]) + string(contextSum[:])
 	okm := gm.Derive(e, contentKey, salt, info, gm.HashSize+gm.SM4KeySize)
 	defer clear(okm[gm.HashSize:])
 	aead, err := e.NewAEAD(okm[gm.HashSize:])
-	if err != nil {
-		return nil, nil, fmt.Errorf("make the message's cipher: %w", err)
-	}
-	return okm[:gm.HashSize:gm.HashSize], &chunks{aead: aead, aad: contextSum}, nil
-}
-
-// chunks seals or opens the chunks of one message in their order.
-type chunks struct {
-	aead  cipher.AEAD
-	aad   gm.Digest
-	done  uint64
-	nonce [gm.NonceSize]byte
-}
-
-// next sets the nonce: the chunk's number and whether it is the last. Counting
-// from zero is safe because each message has its own key.
-func (c *chunks) next(last bool) error {
-	if c.done >= maxChunks {
-		return ErrTooLong
-	}
-	binary.BigEndian.PutUint64(c.nonce[3:11], c.done)
-	if last {
-		c.nonce[11] = 1
-	}
-	c.done++
-	return nil
+	return &message{commitment: okm[:gm.HashSize], aad: contextSum[:], aead: aead}, err
 }
 
 // seal appends the next chunk, sealed, to dst. Every chunk but the last is full.
-func (c *chunks) seal(dst, plaintext []byte, last bool) ([]byte, error) {
-	if err := c.next(last); err != nil {
+func (m *message) seal(dst, chunk []byte, last bool) ([]byte, error) {
+	nonce, err := m.nonce(last)
+	if err != nil {
 		return nil, err
 	}
-	return c.aead.Seal(dst, c.nonce[:], plaintext, c.aad[:]), nil
+	return m.aead.Seal(dst, nonce, chunk, m.aad), nil
 }
 
 // open appends the content of the next chunk to dst, or nothing. A last chunk
 // without content stands only for an empty document, so that no document has two
-// forms.
-func (c *chunks) open(dst, sealed []byte, last bool) ([]byte, error) {
-	if len(sealed) < gm.TagSize || len(sealed) == gm.TagSize && c.done > 0 {
+// envelopes.
+func (m *message) open(dst, chunk []byte, last bool) ([]byte, error) {
+	if len(chunk) < gm.TagSize || len(chunk) == gm.TagSize && m.next > 0 {
 		return nil, ErrOpen
 	}
-	if err := c.next(last); err != nil {
+	nonce, err := m.nonce(last)
+	if err != nil {
 		return nil, err
 	}
-	out, err := c.aead.Open(dst, c.nonce[:], sealed, c.aad[:])
+	out, err := m.aead.Open(dst, nonce, chunk, m.aad)
 	if err != nil {
 		return nil, ErrOpen
 	}
 	return out, nil
+}
+
+// nonce numbers the chunks. Repeating it from zero is safe because each message
+// has its own key.
+func (m *message) nonce(last bool) ([]byte, error) {
+	if m.next >= maxChunks {
+		return nil, ErrTooLong
+	}
+	n := make([]byte, gm.NonceSize)
+	binary.BigEndian.PutUint64(n[3:11], m.next)
+	m.next++
+	if last {
+		n[11] = 1
+	}
+	return n, nil
 }

@@ -93,16 +93,16 @@ func holdOpening(t *testing.T, sealed []byte) {
 func holdSealing(t *testing.T, sealed []byte) {
 	t.Helper()
 	e := gm.Emmansun()
-	old, err := parseStart(bytes.NewReader(sealed))
+	header, head, rest, err := parse(sealed)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := oldHolder(t, e, 9)
-	key, err := h.Unwrap(old.find(h.ID).Key)
+	key, err := h.Unwrap(header.find(h.ID).Key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Sealer{engine: e, rand: bytes.NewReader(old.salt), head: old.head, headSum: e.Sum(old.head), key: [contentKeySize]byte(key)}
+	s := &Sealer{engine: e, rand: bytes.NewReader(rest[:saltSize]), head: head, headSum: e.Sum(head), key: [contentKeySize]byte(key)}
 	if got, err := s.Seal([]byte(sealedContext), []byte(sealedText)); err != nil || !bytes.Equal(got, sealed) {
 		t.Errorf("sealed again with the same salt: %v\n%x\nwas\n%x", err, got, sealed)
 	}

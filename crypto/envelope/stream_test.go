@@ -82,7 +82,7 @@ func TestReaderTakesAnySource(t *testing.T) {
 			"the end beside bytes":   iotest.DataErrReader,
 			"now and then no answer": func(r io.Reader) io.Reader { return &idle{r: r, every: 3} },
 		} {
-			if got, err := to.read(nil, source(bytes.NewReader(sealed))); err != nil || !bytes.Equal(got, want) {
+			if got, err := to.stream(nil, source(bytes.NewReader(sealed))); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("%d bytes, %s: %v", n, name, err)
 			}
 		}
@@ -162,7 +162,7 @@ func TestReaderGivesOnlyABeginning(t *testing.T) {
 		"another message appended": {[][]byte{c[0], c[1], c[2], c[3], other}, 3},
 	} {
 		bad := append(bytes.Clone(head), bytes.Join(v.chunks, nil)...)
-		got, err := to.read(nil, bytes.NewReader(bad))
+		got, err := to.stream(nil, bytes.NewReader(bad))
 		if !errors.Is(err, ErrOpen) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -206,13 +206,10 @@ func TestSourceThatBreaksOff(t *testing.T) {
 	for _, broken := range []error{io.ErrUnexpectedEOF, errors.New("connection reset")} {
 		for _, n := range []int{0, 3, 8, 100, at - 1, at, at + 1, at + sealedChunk, at + sealedChunk + 1, len(sealed)} {
 			source := io.MultiReader(bytes.NewReader(sealed[:n]), iotest.ErrReader(broken))
-			if _, err := to.read(nil, source); !errors.Is(err, broken) {
+			if _, err := to.stream(nil, source); !errors.Is(err, broken) {
 				t.Errorf("broken after %d bytes: %v", n, err)
 			}
 		}
-	}
-	if _, err := to.read(nil, &idle{every: 1}); !errors.Is(err, io.ErrNoProgress) {
-		t.Errorf("a source that never answers: %v", err)
 	}
 }
 
@@ -273,8 +270,12 @@ func TestAFailedWritePoisons(t *testing.T) {
 func TestWriterEnds(t *testing.T) {
 	t.Parallel()
 	to := newHolder(t, gm.Emmansun())
+	s, err := NewSealer(gm.Emmansun(), rand.Reader, to.Recipient)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var dst bytes.Buffer
-	w, err := NewWriter(gm.Emmansun(), rand.Reader, &dst, nil, to.Recipient)
+	w, err := s.NewWriter(&dst, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +318,7 @@ func TestStreamsEndSomewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.chunks.done = maxChunks - 1
+	w.message.next = maxChunks - 1
 	if _, err := w.Write(text(chunkSize)); err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +332,7 @@ func TestStreamsEndSomewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.chunks.done = maxChunks
+	r.message.next = maxChunks
 	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, ErrTooLong) {
 		t.Errorf("read over the limit: %v", err)
 	}
@@ -346,7 +347,7 @@ func TestStreamsEndSomewhere(t *testing.T) {
 	if _, err := Open(to.engine, to.ID, to, nil, stream.Bytes()); !errors.Is(err, ErrTooLong) {
 		t.Errorf("Open of a byte more: %v", err)
 	}
-	if got, err := to.read(nil, &stream); err != nil || len(got) != MaxPlaintext+1 {
+	if got, err := to.stream(nil, &stream); err != nil || len(got) != MaxPlaintext+1 {
 		t.Errorf("read of a byte more: %v", err)
 	}
 }
@@ -383,12 +384,16 @@ func (p *pattern) Write(b []byte) (int, error) {
 func TestStreamsInConstantMemory(t *testing.T) {
 	const size = 256 << 20
 	to := newHolder(t, gm.Emmansun())
+	s, err := NewSealer(gm.Emmansun(), rand.Reader, to.Recipient)
+	if err != nil {
+		t.Fatal(err)
+	}
 	in, out := io.Pipe()
 	sealed := make(chan error, 1)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	go func() {
-		w, err := NewWriter(gm.Emmansun(), rand.Reader, out, nil, to.Recipient)
+		w, err := s.NewWriter(out, nil)
 		if err == nil {
 			_, err = io.Copy(w, &pattern{size: size})
 		}

@@ -1,6 +1,7 @@
 package gm
 
 import (
+	"crypto/cipher"
 	"fmt"
 	"testing"
 )
@@ -29,7 +30,7 @@ func BenchmarkEngine(b *testing.B) {
 				}
 			}
 		})
-		for _, size := range []int{64, 1 << 10, 64 << 10} {
+		for _, size := range []int{64, 1 << 10, 64 << 10, 1 << 20} {
 			data := make([]byte, size)
 			b.Run(fmt.Sprintf("%s/sm3/%d", e.Name(), size), func(b *testing.B) {
 				b.SetBytes(int64(size))
@@ -42,16 +43,30 @@ func BenchmarkEngine(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			nonce, out := make([]byte, NonceSize), make([]byte, 0, size+TagSize)
-			b.Run(fmt.Sprintf("%s/seal/%d", e.Name(), size), func(b *testing.B) {
-				b.SetBytes(int64(size))
-				b.ReportAllocs()
-				for b.Loop() {
-					aead.Seal(out, nonce, data, nil)
-				}
-			})
+			benchmarkAEAD(b, e.Name(), aead, data)
 		}
 	}
+}
+
+func benchmarkAEAD(b *testing.B, name string, aead cipher.AEAD, data []byte) {
+	nonce, out := make([]byte, NonceSize), make([]byte, 0, len(data)+TagSize)
+	b.Run(fmt.Sprintf("%s/seal/%d", name, len(data)), func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		b.ReportAllocs()
+		for b.Loop() {
+			aead.Seal(out, nonce, data, nil)
+		}
+	})
+	sealed := aead.Seal(nil, nonce, data, nil)
+	b.Run(fmt.Sprintf("%s/open/%d", name, len(data)), func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := aead.Open(out, nonce, sealed, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
 
 // BenchmarkDerive is what a message's own keys cost, as an envelope derives them.

@@ -24,6 +24,13 @@ func checkPlaintext(key PublicKey, msg []byte) error {
 	return nil
 }
 
+// longEnough is the length from which a key stream of nothing but zeros does not
+// happen; for a shorter message the sender has to draw another nonce then (GB/T
+// 32918.4 section 6). emmansun v0.44.1 draws again and multiplies what is left of
+// the first attempt instead of the recipient's key, so nobody can decrypt the
+// result. Of one byte it happens once in 256 times. tjfoc does it right.
+const longEnough = 16
+
 // strictCiphertext reports whether b is exactly SEQUENCE{x, y, C3, C2} with a
 // point on the curve. A point that is off the curve must never meet the private
 // key: its multiples tell the key.

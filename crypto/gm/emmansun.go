@@ -102,6 +102,9 @@ func (e *emmansun) Encrypt(key PublicKey, msg []byte) ([]byte, error) {
 	if err := checkPlaintext(key, msg); err != nil {
 		return nil, err
 	}
+	if len(msg) < longEnough {
+		return tjfoc{}.Encrypt(key, msg)
+	}
 	return esm2.EncryptASN1(rand.Reader, e.public(key), msg)
 }
 

@@ -24,33 +24,56 @@ import (
 // It refuses a message that begins like a Preimage: a client of a handshake
 // chooses the first 32 bytes that the server signs, and could otherwise have it
 // sign the beginning of one of this exchange's own objects.
-func NewSigner(e Engine, key *PrivateKey) crypto.Signer { return tlsKey{e, key} }
+func NewSigner(e Engine, key *PrivateKey) crypto.Signer {
+	return SignerFunc(key.public, func(msg []byte) (Signature, error) { return e.Sign(key, msg) })
+}
+
+// SignerFunc is NewSigner for a key that is held elsewhere: sign signs a message
+// with the private key of pub.
+func SignerFunc(pub PublicKey, sign func(msg []byte) (Signature, error)) crypto.Signer {
+	return tlsSigner{pub, sign}
+}
 
 // NewDecrypter gives key the shape that gmtls asks of an encryption key. Its
 // Decrypt takes the raw form 04 C1 C3 C2, checks it as Engine.Decrypt does, and
 // never returns plaintext beside an error. This is what keeps a ClientKeyExchange
 // with a crafted point from reading the key.
-func NewDecrypter(e Engine, key *PrivateKey) crypto.Decrypter { return tlsKey{e, key} }
-
-type tlsKey struct {
-	engine Engine
-	key    *PrivateKey
+func NewDecrypter(e Engine, key *PrivateKey) crypto.Decrypter {
+	return DecrypterFunc(key.public, func(ciphertext []byte) ([]byte, error) { return e.Decrypt(key, ciphertext) })
 }
 
-func (k tlsKey) Public() crypto.PublicKey { return k.key.public.Tjfoc() }
+// DecrypterFunc is NewDecrypter for a key that is held elsewhere: decrypt does
+// what Engine.Decrypt does, with the private key of pub.
+func DecrypterFunc(pub PublicKey, decrypt func(ciphertext []byte) ([]byte, error)) crypto.Decrypter {
+	return tlsDecrypter{pub, decrypt}
+}
 
-func (k tlsKey) Sign(_ io.Reader, msg []byte, _ crypto.SignerOpts) ([]byte, error) {
+type tlsSigner struct {
+	public PublicKey
+	sign   func(msg []byte) (Signature, error)
+}
+
+func (k tlsSigner) Public() crypto.PublicKey { return k.public.Tjfoc() }
+
+func (k tlsSigner) Sign(_ io.Reader, msg []byte, _ crypto.SignerOpts) ([]byte, error) {
 	if bytes.HasPrefix(msg, []byte(Suite+"\x00")) {
 		return nil, errors.New("sm2 sign: a handshake or certificate cannot begin as a signed object does")
 	}
-	sig, err := k.engine.Sign(k.key, msg)
+	sig, err := k.sign(msg)
 	if err != nil {
 		return nil, err
 	}
 	return sig.ASN1(), nil
 }
 
-func (k tlsKey) Decrypt(_ io.Reader, raw []byte, _ crypto.DecrypterOpts) ([]byte, error) {
+type tlsDecrypter struct {
+	public  PublicKey
+	decrypt func(ciphertext []byte) ([]byte, error)
+}
+
+func (k tlsDecrypter) Public() crypto.PublicKey { return k.public.Tjfoc() }
+
+func (k tlsDecrypter) Decrypt(_ io.Reader, raw []byte, _ crypto.DecrypterOpts) ([]byte, error) {
 	const head = PublicKeySize + HashSize
 	if len(raw) <= head || raw[0] != 4 {
 		return nil, ErrDecrypt
@@ -66,7 +89,7 @@ func (k tlsKey) Decrypt(_ io.Reader, raw []byte, _ crypto.DecrypterOpts) ([]byte
 	if err != nil {
 		return nil, ErrDecrypt
 	}
-	return k.engine.Decrypt(k.key, der)
+	return k.decrypt(der)
 }
 
 // Tjfoc returns p as tjfoc's x509 takes it. The zero PublicKey gives a key that

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	esm2 "github.com/emmansun/gmsm/sm2"
 	tsm2 "github.com/tjfoc/gmsm/sm2"
 	tsm3 "github.com/tjfoc/gmsm/sm3"
 	"golang.org/x/crypto/cryptobyte"
@@ -446,4 +447,35 @@ func TestTLSSignerRefusesSignedObjects(t *testing.T) {
 			t.Error("tjfoc does not accept the signature")
 		}
 	})
+}
+
+// TestTrap17ShortMessages: of a message of one byte the key stream is all zeros
+// once in 256 times. First the library alone, then both engines.
+func TestTrap17ShortMessages(t *testing.T) {
+	t.Parallel()
+	key, lost := newKey(t), 0
+	for range 2000 {
+		sealed, err := esm2.EncryptASN1(rand.Reader, key.Public().emmansun(), []byte{7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Emmansun().Decrypt(key, sealed); err != nil {
+			lost++
+		}
+	}
+	if lost == 0 {
+		t.Error("the library does it right now: encrypt short messages with it again")
+	}
+	for e, times := range map[Engine]int{Emmansun(): 600, Tjfoc(): 300} {
+		for i := range times {
+			msg := []byte{byte(i)}
+			sealed, err := e.Encrypt(key.Public(), msg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := Emmansun().Decrypt(key, sealed); err != nil || !bytes.Equal(got, msg) {
+				t.Fatalf("%s, message %d: %v", e.Name(), i, err)
+			}
+		}
+	}
 }

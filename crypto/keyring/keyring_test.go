@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -41,11 +44,57 @@ func generate(t *testing.T) *Keyring {
 	return k
 }
 
-// same reports whether two keyrings hold the same four keys.
+// same reports whether two keyrings hold the same keys.
 func same(t *testing.T, a, b *Keyring) bool {
 	t.Helper()
-	return a.SignPublic() == b.SignPublic() && a.EncPublic() == b.EncPublic() &&
-		a.Tag("2026-08", "x") == b.Tag("2026-08", "x") && a.LocalTag("p", nil) == b.LocalTag("p", nil)
+	return slices.Equal(a.Keys(), b.Keys()) && tagOf(t, a, "2026-08", "x") == tagOf(t, b, "2026-08", "x") &&
+		nameOf(t, a, "p", nil) == nameOf(t, b, "p", nil)
+}
+
+func tagOf(t testing.TB, k *Keyring, epoch, data string) [TagSize]byte {
+	t.Helper()
+	tag, err := k.Tag(epoch, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tag
+}
+
+func nameOf(t testing.TB, k *Keyring, purpose string, data []byte) gm.Digest {
+	t.Helper()
+	tag, err := k.LocalTag(purpose, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tag
+}
+
+// soft returns the software keys below a keyring.
+func soft(t testing.TB, k *Keyring) []*softKey {
+	t.Helper()
+	s, ok := k.device.(*store)
+	if !ok {
+		t.Fatalf("the keyring stands on a %T", k.device)
+	}
+	return s.keys
+}
+
+// secretsOf returns what must be seen nowhere: every scalar and master.
+func secretsOf(t testing.TB, k *Keyring) map[string][]byte {
+	t.Helper()
+	found := map[string][]byte{}
+	for i, key := range soft(t, k) {
+		name := fmt.Sprintf("%s key %d", key.Kind, i)
+		if found[name] = key.master[:]; key.pair != nil {
+			found[name] = key.pair.Scalar()
+		}
+	}
+	return found
+}
+
+func decode(file, passphrase []byte, engine gm.Engine) (*store, error) {
+	s := &store{engine: engine}
+	return s, s.decode(file, func(h header) (*lock, error) { return unlock(engine, passphrase, h.Cost, h.Salt) })
 }
 
 func TestCreateOpen(t *testing.T) {
@@ -156,6 +205,18 @@ func TestOpenTellsFailuresApart(t *testing.T) {
 	}
 	newer := bytes.Clone(file)
 	newer[len(magic)] = version + 1
+	older := bytes.Clone(file)
+	older[len(magic)] = 1
+	link, pipe := filepath.Join(t.TempDir(), "link"), filepath.Join(t.TempDir(), "pipe")
+	if err := errors.Join(os.Symlink(path, link), syscall.Mkfifo(pipe, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
 	for name, c := range map[string]struct {
 		path       string
 		passphrase string
@@ -171,11 +232,23 @@ func TestOpenTellsFailuresApart(t *testing.T) {
 		"cut":                {write(t, file[:len(file)-1], 0o600), "correct horse", ErrDamaged},
 		"longer":             {write(t, append(bytes.Clone(file), 0), 0o600), "correct horse", ErrDamaged},
 		"oversize":           {write(t, make([]byte, maxFile+1), 0o600), "correct horse", ErrDamaged},
-		"a directory":        {t.TempDir(), "correct horse", ErrDamaged},
+		"a directory":        {t.TempDir(), "correct horse", ErrNotFile},
+		"a link":             {link, "correct horse", ErrNotFile},
+		"a pipe":             {pipe, "correct horse", ErrNotFile},
+		"a socket":           {socket, "correct horse", ErrNotFile},
 		"newer":              {write(t, resum(newer), 0o600), "correct horse", ErrVersion},
+		"the first format":   {write(t, resum(older), 0o600), "correct horse", ErrVersion},
+		"foreign":            {write(t, resum(append([]byte("age-encryption.org"), file[18:]...)), 0o600), "correct horse", ErrDamaged},
 	} {
 		if _, err := Open(c.path, []byte(c.passphrase), gm.Emmansun()); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	// Another's file, which only root can make and read.
+	foreign := write(t, file, 0o600)
+	if os.Geteuid() == 0 && os.Chown(foreign, 12345, -1) == nil {
+		if _, err := Open(foreign, passphrase(), gm.Emmansun()); !errors.Is(err, ErrPermissions) {
+			t.Errorf("another user's file: got %v", err)
 		}
 	}
 }
@@ -225,21 +298,25 @@ func TestTrap16EveryChangedByteIsNoticed(t *testing.T) {
 
 func TestTrap16CraftedFiles(t *testing.T) {
 	t.Parallel()
+	l, err := newLock(gm.Emmansun(), passphrase(), cheap())
+	if err != nil {
+		t.Fatal(err)
+	}
 	k := generate(t)
+	// reseal writes a file as an attacker who knows the passphrase would.
 	reseal := func(change func(h *header, s *secrets)) []byte {
 		t.Helper()
-		h := header{Suite: gm.Suite, Cost: cheap()}
-		s := secrets{Tag: k.tag, Local: k.local, Sign: [32]byte(k.sign.Scalar()), Enc: [32]byte(k.enc.Scalar())}
-		before := h.Cost
-		change(&h, &s)
-		derive := h
-		derive.Cost = before // never pay a crafted price in the test
-		key, check, err := unlock(gm.Emmansun(), passphrase(), derive)
-		if err != nil {
-			t.Fatal(err)
+		h := header{Suite: gm.Suite, Cost: l.cost, Salt: l.salt, Check: l.check}
+		var s secrets
+		for _, key := range soft(t, k) {
+			x := secret{Kind: key.Kind, Key: key.master}
+			if key.pair != nil {
+				x.Key = [32]byte(key.pair.Scalar())
+			}
+			s.Keys = append(s.Keys, x)
 		}
-		h.Check = check
-		aead, err := gm.Emmansun().NewAEAD(key)
+		change(&h, &s)
+		aead, err := gm.Emmansun().NewAEAD(l.key[:])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -251,6 +328,7 @@ func TestTrap16CraftedFiles(t *testing.T) {
 	if _, err := decode(reseal(func(*header, *secrets) {}), passphrase(), gm.Emmansun()); err != nil {
 		t.Fatalf("the unchanged file: %v", err)
 	}
+	add := func(s *secrets, x secret) { s.Keys = append(s.Keys, x) }
 	for name, c := range map[string]struct {
 		change func(h *header, s *secrets)
 		want   error
@@ -260,9 +338,24 @@ func TestTrap16CraftedFiles(t *testing.T) {
 		"no passes":           {func(h *header, _ *secrets) { h.Cost.Time = 0 }, ErrDamaged},
 		"no threads":          {func(h *header, _ *secrets) { h.Cost.Threads = 0 }, ErrDamaged},
 		"other suite":         {func(h *header, _ *secrets) { h.Suite = "SM-2" }, ErrVersion},
-		"signing key zero":    {func(_ *header, s *secrets) { clear(s.Sign[:]) }, ErrDamaged},
-		"encryption key zero": {func(_ *header, s *secrets) { clear(s.Enc[:]) }, ErrDamaged},
-		"key over the order":  {func(_ *header, s *secrets) { copy(s.Enc[:], bytes.Repeat([]byte{255}, 32)) }, ErrDamaged},
+		"signing key zero":    {func(_ *header, s *secrets) { clear(s.Keys[0].Key[:]) }, ErrDamaged},
+		"encryption key zero": {func(_ *header, s *secrets) { clear(s.Keys[1].Key[:]) }, ErrDamaged},
+		"key over the order":  {func(_ *header, s *secrets) { copy(s.Keys[1].Key[:], bytes.Repeat([]byte{255}, 32)) }, ErrDamaged},
+		"no keys":             {func(_ *header, s *secrets) { s.Keys = []secret{} }, ErrDamaged},
+		"no encryption key":   {func(_ *header, s *secrets) { s.Keys = slices.Delete(s.Keys, 1, 2) }, ErrDamaged},
+		"one key, two uses":   {func(_ *header, s *secrets) { s.Keys[1].Key = s.Keys[0].Key }, ErrDamaged},
+		"a key twice":         {func(_ *header, s *secrets) { add(s, s.Keys[0]) }, ErrDamaged},
+		"unknown kind":        {func(_ *header, s *secrets) { add(s, secret{Kind: 9, Key: [32]byte{1}}) }, ErrDamaged},
+		"two name masters":    {func(_ *header, s *secrets) { add(s, secret{Kind: KindName, Key: [32]byte{1}}) }, ErrDamaged},
+		"no first epoch":      {func(_ *header, s *secrets) { s.Keys[2].From = "2026-01" }, ErrDamaged},
+		"two first epochs":    {func(_ *header, s *secrets) { add(s, secret{Kind: KindTag, Key: [32]byte{1}}) }, ErrDamaged},
+		"an epoch elsewhere":  {func(_ *header, s *secrets) { s.Keys[3].From = "2026-01" }, ErrDamaged},
+		"made before time":    {func(_ *header, s *secrets) { s.Keys[0].Made = -1 }, ErrDamaged},
+		"too many keys": {func(_ *header, s *secrets) {
+			for i := range maxKeys {
+				add(s, secret{Kind: KindLocal, Key: [32]byte{byte(i), 1}})
+			}
+		}, ErrDamaged},
 	} {
 		if _, err := decode(reseal(c.change), passphrase(), gm.Emmansun()); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v", name, err)
@@ -277,11 +370,9 @@ func TestFileHoldsNoKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	public := k.SignPublic().Bytes()
-	for name, secret := range map[string][]byte{
-		"signing key": k.sign.Scalar(), "encryption key": k.enc.Scalar(), "tag master": k.tag[:], "local master": k.local[:],
-		"public key": public[1:33], "passphrase": passphrase(),
-	} {
+	hidden := secretsOf(t, k)
+	hidden["public key"], hidden["passphrase"] = k.SignPublic().Bytes()[1:33], passphrase()
+	for name, secret := range hidden {
 		if bytes.Contains(file, secret) {
 			t.Errorf("the file holds the %s", name)
 		}
@@ -304,8 +395,10 @@ func TestSign(t *testing.T) {
 	if verdict("xinqiao/entry/v1", "body") != gm.AgreeInvalid || verdict("xinqiao/frame/v1", "bodY") != gm.AgreeInvalid {
 		t.Error("its signature passes for another object's")
 	}
-	if _, err := k.Sign("", []byte("body")); err == nil {
-		t.Error("signs without a domain")
+	for _, domain := range []string{"", "a\x00b"} {
+		if _, err := k.Sign(domain, []byte("body")); !errors.Is(err, ErrRefused) {
+			t.Errorf("signs under the domain %q: %v", domain, err)
+		}
 	}
 	if _, err := k.TLSSigner().Sign(nil, gm.Preimage("xinqiao/frame/v1", []byte("body")), nil); err == nil {
 		t.Error("a handshake signs an object")
@@ -336,18 +429,19 @@ func TestUnwrap(t *testing.T) {
 func TestTagsAreUnlinkable(t *testing.T) {
 	t.Parallel()
 	a, b := generate(t), generate(t)
-	rapid.Check(t, func(t *rapid.T) {
-		epoch, data := rapid.String().Draw(t, "epoch"), rapid.String().Draw(t, "data")
-		tag := a.Tag(epoch, data)
-		if tag != a.Tag(epoch, data) {
-			t.Fatal("not a function")
+	rapid.Check(t, func(r *rapid.T) {
+		epoch, data := rapid.String().Draw(r, "epoch"), rapid.String().Draw(r, "data")
+		tag := tagOf(t, a, epoch, data)
+		if tag != tagOf(t, a, epoch, data) {
+			r.Fatal("not a function")
 		}
-		if tag == b.Tag(epoch, data) || tag == a.Tag(epoch+"x", data) || tag == a.Tag(epoch, data+"x") {
-			t.Fatal("one tag for two")
+		if tag == tagOf(t, b, epoch, data) || tag == tagOf(t, a, epoch+"x", data) || tag == tagOf(t, a, epoch, data+"x") ||
+			tag == tagOf(t, a, epoch+data+"x", "") || tag == tagOf(t, a, "", epoch+data+"x") {
+			r.Fatal("one tag for two")
 		}
-		local := a.LocalTag(epoch, []byte(data))
-		if bytes.HasPrefix(local[:], tag[:]) || local == a.LocalTag(epoch+"x", []byte(data)) || local == b.LocalTag(epoch, []byte(data)) {
-			t.Fatal("one local tag for two")
+		local := nameOf(t, a, epoch, []byte(data))
+		if bytes.HasPrefix(local[:], tag[:]) || local == nameOf(t, a, epoch+"x", []byte(data)) || local == nameOf(t, b, epoch, []byte(data)) {
+			r.Fatal("one local tag for two")
 		}
 	})
 }
@@ -390,8 +484,8 @@ func TestPrintsRedacted(t *testing.T) {
 	t.Parallel()
 	k := generate(t)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
-		got := fmt.Sprintf(verb, k)
-		for _, secret := range [][]byte{k.sign.Scalar(), k.enc.Scalar(), k.tag[:], k.local[:]} {
+		got := fmt.Sprintf(verb, k) + fmt.Sprintf(verb, soft(t, k)) + fmt.Sprintf(verb, k.device) + fmt.Sprintf(verb, k.signer())
+		for _, secret := range secretsOf(t, k) {
 			if strings.Contains(got, new(big.Int).SetBytes(secret).Text(16)) || strings.Contains(got, fmt.Sprint(secret[:8])) {
 				t.Errorf("%s prints a key", verb)
 			}

@@ -66,13 +66,15 @@ const (
 	ScopeLedger    Scope = "ledger"    // search the ledger and take evidence
 )
 
-// System is one department system that may call the API. The zero System is
-// refused.
+// System is one department system that may call the API. It has a token, a key
+// or both. The zero System is refused.
 type System struct {
-	Name      string    // appears in logs and is given to the broker
-	TokenHash gm.Digest // SM3 of the bearer token; the token itself is held nowhere
-	Scopes    []Scope   //
-	Expires   time.Time // required: a credential without an end is not accepted
+	Name      string       // appears in logs and is given to the broker; the keyid of its signatures
+	TokenHash gm.Digest    // SM3 of the bearer token; the token itself is held nowhere
+	Key       gm.PublicKey // with which its signed requests verify
+	Signed    bool         // the token is not accepted: the system must sign
+	Scopes    []Scope      //
+	Expires   time.Time    // required: a credential without an end is not accepted
 }
 
 // Config is what the API needs. Fields are required unless said otherwise.
@@ -82,10 +84,13 @@ type Config struct {
 	Catalogue   Catalogue
 	Ledger      Ledger
 	Systems     []System
-	Population  exchange.Population // zero: real people
+	// Host reports whether callers reach this node under a host name or address. A
+	// signed request for another host is refused. Required when a system has a key.
+	Host       func(host string) bool
+	Population exchange.Population // zero: real people
 	// Explain tells a person what a code of denial means; policy.Explain is one.
 	Explain func(code exchange.Code, lang string) (text, article, remedy string)
-	Engine  gm.Engine // hashes tokens
+	Engine  gm.Engine // hashes tokens, verifies signatures
 	Clock   func() time.Time
 	Log     *slog.Logger
 	// Observe, when not nil, is called once per request with the route's
@@ -102,13 +107,17 @@ func (c *Config) check() error {
 	case c.Explain == nil || c.Engine == nil || c.Clock == nil || c.Log == nil:
 		return errors.New("api: Explain, Engine, Clock and Log are required")
 	}
-	seen := map[string]bool{}
+	seen, keys := map[string]bool{}, map[gm.PublicKey]bool{}
 	for _, s := range c.Systems {
 		switch {
 		case !exchange.Dept(s.Name).Valid() || seen[s.Name]:
 			return fmt.Errorf("api: system %q: name is malformed or used twice (want 2 to 32 of a-z, 0-9, -)", s.Name)
-		case s.TokenHash == gm.Digest{}:
-			return fmt.Errorf("api: system %s: no token hash", s.Name)
+		case s.TokenHash == gm.Digest{} && s.Key.IsZero():
+			return fmt.Errorf("api: system %s: neither a token hash nor a key", s.Name)
+		case s.Signed && s.Key.IsZero():
+			return fmt.Errorf("api: system %s: it must sign and has no key", s.Name)
+		case !s.Key.IsZero() && (keys[s.Key] || c.Host == nil):
+			return fmt.Errorf("api: system %s: its key is another system's too, or Host is missing", s.Name)
 		case s.Expires.IsZero():
 			return fmt.Errorf("api: system %s: no expiry", s.Name)
 		}
@@ -117,7 +126,7 @@ func (c *Config) check() error {
 				return fmt.Errorf("api: system %s: unknown scope %q", s.Name, scope)
 			}
 		}
-		seen[s.Name] = true
+		seen[s.Name], keys[s.Key] = true, true
 	}
 	if c.MaxInFlight <= 0 {
 		c.MaxInFlight = 256

@@ -36,15 +36,24 @@ func body(w http.ResponseWriter, r *http.Request, v any) error {
 		return &exchange.Error{Kind: exchange.Unsupported, Code: exchange.CodeContentType,
 			Msg: "the body is not declared as plain application/json in UTF-8"}
 	}
+	raw, err := read(w, r)
+	if err != nil {
+		return err
+	}
+	return Decode(raw, v)
+}
+
+// read returns the request's body, up to the limit.
+func read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return &exchange.Error{Kind: exchange.TooLarge, Code: exchange.CodeTooLarge,
+		return nil, &exchange.Error{Kind: exchange.TooLarge, Code: exchange.CodeTooLarge,
 			Msg: fmt.Sprintf("the body is larger than %d bytes", maxBody)}
 	}
 	if err != nil {
-		return &exchange.Error{Kind: exchange.Invalid, Code: exchange.CodeJSON, Msg: "the body ended early", Err: err}
+		return nil, &exchange.Error{Kind: exchange.Invalid, Code: exchange.CodeJSON, Msg: "the body ended early", Err: err}
 	}
-	return Decode(raw, v)
+	return raw, nil
 }
 
 // Decode reads exactly one JSON value into v, a pointer to a struct. It is

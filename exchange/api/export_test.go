@@ -1,6 +1,10 @@
 package api
 
-import "slices"
+import (
+	"slices"
+
+	"xinqiao/exchange"
+)
 
 // RouteList returns the table of routes for the test of the contract.
 func RouteList() []string {
@@ -11,3 +15,6 @@ func RouteList() []string {
 	slices.Sort(out)
 	return out
 }
+
+// Unverified is how a refusal of a signature leaves the API.
+func Unverified(err error) *exchange.Error { return unverified(err) }

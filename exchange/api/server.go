@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"xinqiao/crypto/gm"
+	"xinqiao/crypto/httpsig"
 	"xinqiao/exchange"
 )
 
@@ -25,7 +27,9 @@ var openAPI string
 type server struct {
 	cfg      Config
 	texts    map[exchange.Code]map[string]message
-	inFlight chan struct{} // one token per request that is being served
+	inFlight chan struct{}  // one token per request that is being served
+	signers  map[string]int // index of each system with a key, by its name
+	verifier *httpsig.Verifier
 }
 
 // route is one line of the table of routes.
@@ -58,7 +62,8 @@ func routes() []route {
 }
 
 // New returns the handler of everything under /api/. It is safe for concurrent
-// use and holds no state of its own.
+// use. Its only state are the nonces of signed requests, in memory; signatures
+// from before the call are refused.
 func New(cfg Config) (http.Handler, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -68,6 +73,7 @@ func New(cfg Config) (http.Handler, error) {
 		return nil, err
 	}
 	s := &server{cfg: cfg, texts: texts, inFlight: make(chan struct{}, cfg.MaxInFlight)}
+	s.verify()
 	byPath := map[string]map[string]route{}
 	for _, rt := range routes() {
 		if byPath[rt.path] == nil {
@@ -83,6 +89,24 @@ func New(cfg Config) (http.Handler, error) {
 		s.problem(w, r, &exchange.Error{Kind: exchange.NotFound, Code: exchange.CodeNotFound, Msg: "there is no such address"})
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(mux, w, r) }), nil
+}
+
+// verify sets up the verification of signed requests.
+func (s *server) verify() {
+	s.signers = map[string]int{}
+	for i, sys := range s.cfg.Systems {
+		if !sys.Key.IsZero() {
+			s.signers[sys.Name] = i
+		}
+	}
+	s.verifier = &httpsig.Verifier{Engine: s.cfg.Engine, Host: s.cfg.Host, Replays: httpsig.NewReplays(s.cfg.Engine, s.cfg.Clock(), maxNonces),
+		Key: func(id string) (gm.PublicKey, bool) {
+			i, ok := s.signers[id]
+			if !ok {
+				return gm.PublicKey{}, false
+			}
+			return s.cfg.Systems[i].Key, true
+		}}
 }
 
 // info is what the canonical log line says about a request. Nothing in it comes
@@ -165,13 +189,23 @@ func (s *server) finish(r *http.Request, in *info, start time.Time) {
 		slog.String("trace_id", in.trace)}
 	level := slog.LevelInfo
 	if in.err != nil {
-		level = slog.LevelError
+		level = gravity(in.err)
 		attrs = append(attrs, slog.String("cause", in.err.Error()))
 	}
 	s.cfg.Log.LogAttrs(r.Context(), level, "api request", attrs...)
 	if s.cfg.Observe != nil {
 		s.cfg.Observe(in.route, in.status, took.Seconds())
 	}
+}
+
+// gravity is how loudly a failure is logged. What passes, as a quorum that is
+// missing or a basis that has just been withdrawn does, asks nobody to mend anything.
+func gravity(err error) slog.Level {
+	switch exchange.KindOf(err) {
+	case exchange.Unavailable, exchange.Undetermined:
+		return slog.LevelWarn
+	}
+	return slog.LevelError
 }
 
 // method keeps what a caller invents out of the log.
@@ -203,14 +237,14 @@ func (s *server) dispatch(w http.ResponseWriter, r *http.Request, pattern string
 	var sys System
 	if rt.scope != "" {
 		var refused *exchange.Error
-		if sys, refused = s.authenticate(r); refused != nil {
+		if sys, refused = s.authenticate(w, r); refused != nil {
 			s.problem(w, r, refused)
 			return
 		}
 		in.system = sys.Name
 		if !sys.permits(rt.scope) {
 			s.problem(w, r, &exchange.Error{Kind: exchange.Denied, Code: exchange.CodeScope,
-				Msg: "the system's token does not have the scope " + string(rt.scope)})
+				Msg: "the system does not have the scope " + string(rt.scope)})
 			return
 		}
 	}

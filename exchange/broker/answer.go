@@ -40,10 +40,11 @@ func (b *Broker) Answer(ctx context.Context, from exchange.Dept, msg []byte) ([]
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
 	digest := digestOf(b.cfg.Engine, msg)
-	q, refusal := b.authenticate(ctx, from, msg)
-	if refusal == nil {
+	// Before anything is believed: who asks and with which certificates may be news.
+	if q, err := readUnverified(msg); err == nil {
 		b.catchUp(ctx, q.Seen)
 	}
+	q, refusal := b.authenticate(ctx, from, msg)
 	key := outboxKey(from, q.ID, digest, refusal != nil)
 	defer b.locks.lock(string(key))()
 
@@ -109,20 +110,22 @@ func (b *Broker) authenticate(ctx context.Context, from exchange.Dept, msg []byt
 		return &exchange.Reason{Code: exchange.DenyBadMessage, Detail: string(code)}
 	}
 	var q request
-	var who party
+	var who, self party
 	err := b.cfg.Ledger.Read(ctx, func(v *ledger.View) (err error) {
-		who, err = readParty(v, from)
+		if who, err = readParty(v, from); err == nil {
+			self, err = readParty(v, b.cfg.Self)
+		}
 		return err
 	})
 	now := b.cfg.Clock()
 	if err != nil || !who.active(now) {
 		return q, &exchange.Reason{Code: exchange.DenyMember}
 	}
-	dept, key, err := b.cfg.SigningCert(who.certs.Sign, now)
-	if err != nil || dept != string(from) {
-		return q, &exchange.Reason{Code: exchange.DenyMember}
-	}
-	if err := openSigned(b.cfg.Engine, key, domainRequest, msg, &q); err != nil {
+	cert, err := b.openWord(who, from, domainRequest, msg, &q, now)
+	switch {
+	case errors.Is(err, errCertificate):
+		return request{}, &exchange.Reason{Code: exchange.DenyMember}
+	case err != nil:
 		return request{}, refuse(exchange.CodeSignature)
 	}
 	question := exchange.Question{Holder: q.Holder, Item: q.Item, Subject: q.Subject, Views: q.Views, Purpose: q.Purpose,
@@ -130,9 +133,9 @@ func (b *Broker) authenticate(ctx context.Context, from exchange.Dept, msg []byt
 	switch {
 	case q.Suite != gm.Suite:
 		return q, refuse(exchange.CodeSuite)
-	case q.Requester != from || q.RequesterCert != b.cfg.Engine.Sum(who.certs.Sign):
+	case q.Requester != from || q.RequesterCert != cert:
 		return q, refuse(exchange.CodeSignature)
-	case q.Holder != b.cfg.Self || q.HolderCert != b.cfg.Cert || q.Origin != b.cfg.Ledger.Origin():
+	case q.Holder != b.cfg.Self || !b.spoke(self, q.HolderCert, now) || q.Origin != b.cfg.Ledger.Origin():
 		return q, refuse(exchange.CodeAudience)
 	case q.ID.IsZero() || q.Epoch != ledger.Epoch(millis(q.Issued)):
 		return q, refuse(exchange.CodeField)
@@ -299,7 +302,11 @@ func (b *Broker) fetch(ctx context.Context, d *draft, permit policy.Permit, revo
 	if err != nil {
 		return deny(exchange.DenyMaterial, "the source gave no material", err)
 	}
-	// The requester would find out, but only once it holds another's record.
+	// The requester would find out, but only once it holds another's record, or
+	// for one that nobody can verify.
+	if !b.listed(head.Cert) {
+		return deny(exchange.DenyMaterial, "the material was issued under a certificate that is not this department's any more: issue it again", nil)
+	}
 	if head.Item != permit.Item() || head.Issuer != b.cfg.Self || !m.About(b.cfg.Engine, d.q.Subject) {
 		return deny(exchange.DenyMaterial, "the source gave a record of another subject or item", nil)
 	}
@@ -327,7 +334,11 @@ func (b *Broker) prepare(d draft) (prepared, error) {
 		return prepared{}, err
 	}
 	p := prepared{Request: d.digest}
-	answer, err := sign(b.cfg.Keys, domainResponse, response{Suite: gm.Suite, Request: d.digest, Entry: id, Holder: b.cfg.Self,
+	_, key, err := b.signer("broker.Answer")
+	if err != nil {
+		return prepared{}, err
+	}
+	answer, err := sign(key, domainResponse, response{Suite: gm.Suite, Request: d.digest, Entry: id, Holder: b.cfg.Self,
 		Requester: d.from, Outcome: d.outcome, AsOf: d.asOf.UnixMilli(), Presentation: d.shown, Reasons: d.reasons, Retain: d.retain})
 	if err != nil {
 		return p, err
@@ -337,7 +348,9 @@ func (b *Broker) prepare(d draft) (prepared, error) {
 	var detail ledger.Body
 	if d.readable() {
 		access.Class, access.RequesterTag, access.Epoch = d.q.Item.Class(), d.q.Tag, d.q.Epoch
-		access.HolderTag = b.cfg.Keys.Tag(tagEpoch(access.Epoch, d.outcome), subjectKey(d.q.Subject))
+		if access.HolderTag, err = b.cfg.Keys.Tag(tagEpoch(access.Epoch, d.outcome), subjectKey(d.q.Subject)); err != nil {
+			return p, err
+		}
 		detail = d.q.detail()
 	}
 	detail.Salt, detail.Rule, detail.Reasons, detail.Request = nonce(), d.rule, d.reasons, d.msg

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"xinqiao/crypto/canon"
-	"xinqiao/crypto/envelope"
 	"xinqiao/crypto/gm"
 	"xinqiao/exchange"
 	"xinqiao/exchange/material"
@@ -52,9 +51,15 @@ func (b *Broker) Ask(ctx context.Context, system, key string, q exchange.Questio
 	if err := q.Check(b.cfg.Population); err != nil {
 		return exchange.Answer{}, err
 	}
-	name := b.cfg.Keys.LocalTag(kindIdempotency, []byte("ask\x00"+system+"\x00"+key))
+	name, err := b.cfg.Keys.LocalTag(kindIdempotency, []byte("ask\x00"+system+"\x00"+key))
+	if err != nil {
+		return exchange.Answer{}, err
+	}
 	defer b.locks.lock(string(name[:]))()
-	question := b.cfg.Keys.LocalTag("question", canon.MustMarshal(q))
+	question, err := b.cfg.Keys.LocalTag("question", canon.MustMarshal(q))
+	if err != nil {
+		return exchange.Answer{}, err
+	}
 
 	var a asked
 	known, err := b.load(kindIdempotency, name[:], &a)
@@ -110,12 +115,18 @@ func (b *Broker) newRequest(ctx context.Context, q exchange.Question, question g
 	if err != nil {
 		return asked{}, err
 	}
+	cert, key, err := b.signer("broker.Ask")
+	if err != nil {
+		return asked{}, err
+	}
 	now := b.cfg.Clock()
 	r := request{Suite: gm.Suite, Origin: b.cfg.Ledger.Origin(), ID: id, Nonce: nonce(), Requester: b.cfg.Self, Holder: q.Holder,
-		RequesterCert: b.cfg.Cert, HolderCert: b.cfg.Engine.Sum(holder.certs.Sign), Item: q.Item, Subject: q.Subject, Views: q.Views,
+		RequesterCert: cert, HolderCert: b.cfg.Engine.Sum(holder.certs.Sign), Item: q.Item, Subject: q.Subject, Views: q.Views,
 		Purpose: q.Purpose, Matter: q.Matter, Case: caseProof{Case: q.Case}, Operator: operatorProof{Operator: q.Operator},
-		Epoch: ledger.Epoch(now), Issued: now.UnixMilli(), Expires: now.Add(requestLife).UnixMilli(), Seen: b.cfg.Ledger.Stats().Verified}
-	r.Tag = b.cfg.Keys.Tag(r.Epoch, subjectKey(q.Subject))
+		Epoch: ledger.Epoch(now), Issued: now.UnixMilli(), Expires: now.Add(requestLife).UnixMilli(), Seen: b.cfg.Ledger.Size()}
+	if r.Tag, err = b.cfg.Keys.Tag(r.Epoch, subjectKey(q.Subject)); err != nil {
+		return asked{}, err
+	}
 	for _, t := range b.cfg.Roster {
 		if t.Operator == q.Operator {
 			r.Operator = operatorProof{Operator: t.Operator, Role: t.Role, Salt: t.Salt}
@@ -127,7 +138,7 @@ func (b *Broker) newRequest(ctx context.Context, q exchange.Question, question g
 	if err := b.attachAuthority(&r, q.Authority); err != nil {
 		return asked{}, err
 	}
-	msg, err := sign(b.cfg.Keys, domainRequest, r)
+	msg, err := sign(key, domainRequest, r)
 	return asked{Question: question, ID: id, Request: msg, Expires: r.Expires}, err
 }
 
@@ -188,7 +199,7 @@ func (b *Broker) receive(ctx context.Context, system string, q exchange.Question
 	if err := canon.Unmarshal(out, &r); err != nil {
 		return exchange.Answer{}, untrue(exchange.CodeEnvelope, "the holder's reply is malformed", err)
 	}
-	req, err := readOwn(a.Request)
+	req, err := readUnverified(a.Request)
 	if err != nil {
 		return exchange.Answer{}, fmt.Errorf("the request that was sent: %w", err)
 	}
@@ -282,7 +293,7 @@ func (b *Broker) open(ctx context.Context, q request, digest gm.Digest, entry le
 	msg := r.Denial
 	if r.Sealed != nil {
 		var err error
-		if msg, err = envelope.Open(b.cfg.Engine, b.cfg.EncCert, b.cfg.Keys, sealContext(digest, entry.ID), r.Sealed); err != nil {
+		if msg, err = b.unseal(sealContext(digest, entry.ID), r.Sealed); err != nil {
 			return none, untrue(exchange.CodeEnvelope, "the sealed response does not open", err)
 		}
 	}
@@ -290,12 +301,8 @@ func (b *Broker) open(ctx context.Context, q request, digest gm.Digest, entry le
 	if err != nil {
 		return none, appendError("broker.Ask", err)
 	}
-	dept, key, err := b.cfg.SigningCert(holder.certs.Sign, b.cfg.Clock())
-	if err != nil || dept != string(q.Holder) {
-		return none, untrue(exchange.CodeSignature, "the holder's certificate does not hold", err)
-	}
 	var resp response
-	if err := openSigned(b.cfg.Engine, key, domainResponse, msg, &resp); err != nil {
+	if _, err := b.openWord(holder, q.Holder, domainResponse, msg, &resp, b.cfg.Clock()); err != nil {
 		return none, untrue(exchange.CodeSignature, "the holder's signature does not hold", err)
 	}
 	if resp.Suite != gm.Suite || resp.Request != digest || resp.Entry != entry.ID || resp.Holder != q.Holder ||
@@ -311,13 +318,36 @@ func (b *Broker) open(ctx context.Context, q request, digest gm.Digest, entry le
 	if resp.Presentation == nil {
 		return answer, nil
 	}
-	shown, err := resp.Presentation.Verify(b.cfg.Engine, key, material.Want{Item: q.Item, Subject: q.Subject, Views: q.Views,
-		Issuer: q.Holder, Cert: b.cfg.Engine.Sum(holder.certs.Sign), At: asOf})
+	shown, err := b.verifyMaterial(holder, resp.Presentation, material.Want{Item: q.Item, Subject: q.Subject, Views: q.Views, Issuer: q.Holder, At: asOf})
 	if err != nil {
 		return none, untrue(exchange.CodeMaterial, "the material does not verify", err)
 	}
 	answer.Fields, answer.IssuedAt = shown.Fields, shown.IssuedAt.UnixMilli()
 	return answer, nil
+}
+
+// verifyMaterial holds a presentation to its issuer's certificate: the one in
+// force, or one that the issuer still lists and that is valid or was when the
+// material was issued. A material outlives the certificate that it was issued under.
+func (b *Broker) verifyMaterial(issuer party, p *material.Presentation, w material.Want) (material.Verified, error) {
+	head, err := p.Head()
+	if err != nil {
+		return material.Verified{}, err
+	}
+	for i, pair := range issuer.certs.Pairs() {
+		if w.Cert = b.cfg.Engine.Sum(pair.Sign); w.Cert != head.Cert {
+			continue
+		}
+		dept, key, err := b.cfg.SigningCert(pair.Sign, b.cfg.Clock())
+		if err != nil && i > 0 { // renewed, and over since
+			dept, key, err = b.cfg.SigningCert(pair.Sign, head.IssuedAt)
+		}
+		if err != nil || dept != string(w.Issuer) {
+			return material.Verified{}, errors.Join(errCertificate, err)
+		}
+		return p.Verify(b.cfg.Engine, key, w)
+	}
+	return material.Verified{}, fmt.Errorf("%w: it is none of the issuer's", errCertificate)
 }
 
 func untrue(code exchange.Code, msg string, err error) error {

@@ -38,9 +38,15 @@ type registered struct {
 // provider if this is the first consent for it.
 func (b *Broker) Register(ctx context.Context, system, key string, f exchange.ConsentForm) (exchange.AuthorityInfo, error) {
 	const op = "broker.Register"
-	name := b.cfg.Keys.LocalTag(kindIdempotency, []byte("register\x00"+system+"\x00"+key))
+	name, err := b.cfg.Keys.LocalTag(kindIdempotency, []byte("register\x00"+system+"\x00"+key))
+	if err != nil {
+		return exchange.AuthorityInfo{}, err
+	}
 	defer b.locks.lock(string(name[:]))()
-	form := b.cfg.Keys.LocalTag("form", canon.MustMarshal(f))
+	form, err := b.cfg.Keys.LocalTag("form", canon.MustMarshal(f))
+	if err != nil {
+		return exchange.AuthorityInfo{}, err
+	}
 	var r registered
 	known, err := b.load(kindIdempotency, name[:], &r)
 	if err != nil {
@@ -145,14 +151,17 @@ func (b *Broker) append(ctx context.Context, op string, e ledger.Entry) error {
 	return nil
 }
 
-func caseName(keys Keys, c exchange.Case, holder exchange.Dept) []byte {
-	d := keys.LocalTag("case", []byte(string(c)+"\x00"+string(holder)))
-	return d[:]
+func caseName(keys Keys, c exchange.Case, holder exchange.Dept) ([]byte, error) {
+	d, err := keys.LocalTag("case", []byte(string(c)+"\x00"+string(holder)))
+	return d[:], err
 }
 
 // openCase opens the case towards holder, once.
 func (b *Broker) openCase(ctx context.Context, c exchange.Case, holder exchange.Dept) error {
-	name := caseName(b.cfg.Keys, c, holder)
+	name, err := caseName(b.cfg.Keys, c, holder)
+	if err != nil {
+		return err
+	}
 	defer b.locks.lock(string(name))()
 	var rec caseRecord
 	known, err := b.load(kindAuthority, name, &rec)
@@ -192,8 +201,12 @@ func (b *Broker) openCase(ctx context.Context, c exchange.Case, holder exchange.
 }
 
 func (b *Broker) attachCase(r *request) error {
+	name, err := caseName(b.cfg.Keys, r.Case.Case, r.Holder)
+	if err != nil {
+		return err
+	}
 	var rec caseRecord
-	known, err := b.load(kindAuthority, caseName(b.cfg.Keys, r.Case.Case, r.Holder), &rec)
+	known, err := b.load(kindAuthority, name, &rec)
 	if known {
 		r.Case.Key, r.Case.Salt = rec.Key, rec.Salt
 	}

@@ -16,12 +16,16 @@ import (
 // sealBody seals the detail of an entry to holder, requester and authority. One
 // wrapped key serves all bodies of a pair and epoch.
 func (b *Broker) sealBody(requester exchange.Dept, encCert []byte, epoch string, entry ledger.ID, raw []byte) ([]byte, error) {
-	name := string(requester) + "\x00" + epoch + "\x00" + string(encCert)
+	own, err := b.ownRecipient()
+	if err != nil {
+		return nil, err
+	}
+	name := string(requester) + "\x00" + epoch + "\x00" + string(own.ID[:]) + string(encCert)
 	b.mu.Lock()
 	sealer := b.sealers[name]
 	b.mu.Unlock()
 	if sealer == nil {
-		to := []envelope.Recipient{{ID: b.cfg.EncCert, Key: b.cfg.EncKey}, b.cfg.Authority}
+		to := []envelope.Recipient{own, b.cfg.Authority}
 		// A requester without a certificate in force was refused; the others can read why.
 		if len(encCert) > 0 {
 			if r, err := b.recipient(requester, encCert); err == nil {
@@ -30,7 +34,6 @@ func (b *Broker) sealBody(requester exchange.Dept, encCert []byte, epoch string,
 				b.cfg.Log.Warn("a requester cannot be given the detail of its entry", "requester", string(requester), "err", err)
 			}
 		}
-		var err error
 		if sealer, err = envelope.NewSealer(b.cfg.Engine, rand.Reader, to...); err != nil {
 			return nil, err
 		}
@@ -75,7 +78,7 @@ func (b *Broker) keepBody(entry ledger.Entry, sealed []byte) error {
 func bodyKey(author exchange.Dept, entry ledger.ID) []byte { return append(entry[:], author...) }
 
 func (b *Broker) unsealBody(entry ledger.ID, sealed []byte) (ledger.Body, []byte, gm.Digest, error) {
-	raw, err := envelope.Open(b.cfg.Engine, b.cfg.EncCert, b.cfg.Keys, bodyContext(entry), sealed)
+	raw, err := b.unseal(bodyContext(entry), sealed)
 	if err != nil {
 		return ledger.Body{}, nil, gm.Digest{}, err
 	}

@@ -46,14 +46,15 @@ type Identify func(der []byte, at time.Time) (dept string, key gm.PublicKey, err
 
 // Config is what a Broker needs. Every field is required.
 type Config struct {
-	Self         exchange.Dept
-	Population   exchange.Population
-	Engine       gm.Engine
-	Ledger       *ledger.Ledger
-	Keys         Keys
-	Cert         gm.Digest          // of this department's signing certificate
-	EncCert      gm.Digest          // of its encryption certificate
-	EncKey       gm.PublicKey       //
+	Self       exchange.Dept
+	Population exchange.Population
+	Engine     gm.Engine
+	Ledger     *ledger.Ledger
+	Keys       Keys
+	// Signers returns the key of this department's signing certificate with the
+	// fingerprint, if the node has it; Openers all its encryption keys, newest first.
+	Signers      func(cert gm.Digest) (ledger.SigningKey, bool)
+	Openers      func() []Opener
 	Authority    envelope.Recipient // the authority's encryption key: it can open every body
 	SigningCert  Identify
 	SealingCert  Identify

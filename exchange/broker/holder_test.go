@@ -33,7 +33,7 @@ type lie struct {
 // answer is the lying holder's node: it appends an entry that the ledger takes,
 // and answers.
 func (l lie) answer(ctx context.Context, w *world, msg []byte) ([]byte, error) {
-	b, q := w.sites[holder].broker, must[request](w.t)(readOwn(msg))
+	b, q := w.sites[holder].broker, must[request](w.t)(readUnverified(msg))
 	r := must[reading](w.t)(b.read(ctx, q))
 	id := must[ledger.ID](w.t)(ledger.NewID())
 	digest := digestOf(w.engine, msg)
@@ -153,7 +153,7 @@ func TestDishonestHolder(t *testing.T) {
 		{"an entry with another tag", lie{access: func(_ *world, a *ledger.Access) { a.RequesterTag[0] ^= 1 }}, exchange.CodeBinding},
 		{"an entry in an epoch of the past", lie{access: func(w *world, a *ledger.Access) {
 			a.Epoch = "2026-01"
-			a.RequesterTag = w.members[asker].keys.Tag(a.Epoch, subjectKey(wife()))
+			a.RequesterTag = must[[16]byte](w.t)(w.members[asker].keys.Tag(a.Epoch, subjectKey(wife())))
 		}}, exchange.CodeBinding},
 		{"an entry with the tag in another epoch", lie{access: func(_ *world, a *ledger.Access) { a.Epoch = "2026-01" }}, exchange.CodeBinding},
 		{"an entry of another class", lie{access: func(_ *world, a *ledger.Access) { a.Class = "tax" }}, exchange.CodeBinding},
@@ -314,7 +314,7 @@ func TestStaleEntry(t *testing.T) {
 // although the ledger refuses its entry.
 func answerStale(ctx context.Context, w *world, msg []byte) ([]byte, error) {
 	b, m := w.sites[holder].broker, w.members[asker]
-	q := must[request](w.t)(readOwn(msg))
+	q := must[request](w.t)(readUnverified(msg))
 	r := must[reading](w.t)(b.read(ctx, q))
 	shown := must[material.Presentation](w.t)(w.record.Present(q.Views, w.now()))
 	p := must[prepared](w.t)(b.prepare(draft{from: asker, q: q, authentic: true, msg: msg, digest: digestOf(w.engine, msg), basis: r.basis,

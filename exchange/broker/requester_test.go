@@ -19,7 +19,7 @@ import (
 func (w *world) request(q exchange.Question) request {
 	w.t.Helper()
 	a := must[asked](w.t)(w.sites[asker].broker.newRequest(w.t.Context(), q, gm.Digest{}))
-	return must[request](w.t)(readOwn(a.Request))
+	return must[request](w.t)(readUnverified(a.Request))
 }
 
 func (w *world) signed(m *member, r request) []byte {
@@ -39,7 +39,7 @@ func (w *world) denial(out []byte) response {
 		w.t.Fatal("the reply is not a denial")
 	}
 	var resp response
-	if err := openSigned(w.engine, w.members[holder].keys.SignPublic(), domainResponse, r.Denial, &resp); err != nil {
+	if err := openSigned(w.engine, w.sites[holder].generations()[0].keys.SignPublic(), domainResponse, r.Denial, &resp); err != nil {
 		w.t.Fatal(err)
 	}
 	if resp.Outcome != exchange.Refused || resp.Presentation != nil || len(resp.Reasons) == 0 {

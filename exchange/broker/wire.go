@@ -41,7 +41,7 @@ type request struct {
 	Epoch         string           `cbor:"18,keyasint"`
 	Issued        int64            `cbor:"19,keyasint"` // Unix ms
 	Expires       int64            `cbor:"20,keyasint"`
-	Seen          uint64           `cbor:"21,keyasint,omitempty"` // leaves that the requester has verified: the holder catches up before it decides
+	Seen          uint64           `cbor:"21,keyasint,omitempty"` // leaves that the requester has applied: the holder catches up before it decides
 }
 
 // timely reports whether the request is of now. It compares before it
@@ -121,17 +121,16 @@ type reply struct {
 	Body   []byte    `cbor:"4,keyasint,omitempty"`
 }
 
-// Keys uses this department's private keys; crypto/keyring is one.
+// Keys uses this department's secrets that nobody else has a counterpart of;
+// crypto/keyring is one.
 type Keys interface {
-	Sign(domain string, body []byte) (gm.Signature, error)
-	Unwrap(ciphertext []byte) ([]byte, error)
-	Tag(epoch, data string) [16]byte
+	Tag(epoch, data string) ([16]byte, error)
 	SealLocal(purpose string, aad, plaintext []byte) ([]byte, error)
 	OpenLocal(purpose string, aad, sealed []byte) ([]byte, error)
-	LocalTag(purpose string, data []byte) gm.Digest
+	LocalTag(purpose string, data []byte) (gm.Digest, error)
 }
 
-func sign(k Keys, domain string, v any) ([]byte, error) {
+func sign(k ledger.Signer, domain string, v any) ([]byte, error) {
 	b, err := canon.Marshal(v)
 	if err != nil {
 		return nil, err
@@ -155,8 +154,9 @@ func openSigned(e gm.Engine, key gm.PublicKey, domain string, msg []byte, v any)
 	return canon.Unmarshal(s.Body, v)
 }
 
-// readOwn decodes a request that this node signed itself.
-func readOwn(msg []byte) (q request, err error) {
+// readUnverified decodes a request: one that this node signed itself, or another's
+// of which nothing is believed.
+func readUnverified(msg []byte) (q request, err error) {
 	var s signed
 	if err := canon.Unmarshal(msg, &s); err != nil {
 		return q, err

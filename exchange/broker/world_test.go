@@ -114,6 +114,7 @@ type member struct {
 // cast is who plays: keys, certificates and the first frames of the ledger.
 type cast struct {
 	engine    gm.Engine
+	ca        *cert.CA
 	root      *cert.Root
 	authority *member
 	members   map[exchange.Dept]*member
@@ -150,13 +151,9 @@ func newCast(t testing.TB) *cast {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.root = ca.Root()
+	c.ca, c.root = ca, ca.Root()
 	for _, dept := range []exchange.Dept{exchange.Authority, holder, asker, other} {
-		m := &member{dept: dept, keys: must[*keyring.Keyring](t)(keyring.Generate(c.engine))}
-		issue := func(u cert.Usage, k gm.PublicKey) []byte {
-			return must[[]byte](t)(ca.Issue(cert.Request{Dept: string(dept), Usage: u, Key: k, Lifetime: 365 * 24 * time.Hour}, c.base))
-		}
-		m.sign, m.enc = issue(cert.Signing, m.keys.SignPublic()), issue(cert.Encryption, m.keys.EncPublic())
+		m := c.enrol(t, dept, c.base)
 		if dept == exchange.Authority {
 			c.authority = m
 		} else {
@@ -166,6 +163,17 @@ func newCast(t testing.TB) *cast {
 	c.found(t)
 	c.record = c.issue(t, wife(), marriage)
 	return c
+}
+
+// enrol gives a department new keys and certificates of them, for a year.
+func (c *cast) enrol(t testing.TB, dept exchange.Dept, at time.Time) *member {
+	t.Helper()
+	m := &member{dept: dept, keys: must[*keyring.Keyring](t)(keyring.Generate(c.engine))}
+	issue := func(u cert.Usage, k gm.PublicKey) []byte {
+		return must[[]byte](t)(c.ca.Issue(cert.Request{Dept: string(dept), Usage: u, Key: k, Lifetime: 365 * 24 * time.Hour}, at))
+	}
+	m.sign, m.enc = issue(cert.Signing, m.keys.SignPublic()), issue(cert.Encryption, m.keys.EncPublic())
+	return m
 }
 
 // issue certifies a record of the holder's about a subject.
@@ -305,6 +313,7 @@ type site struct {
 	broker *Broker
 	store  *memStore
 	source *records
+	later  atomic.Pointer[member] // the keys and certificates that renew member's
 	crash  atomic.Pointer[func(point string)]
 	gate   atomic.Pointer[func(e ledger.Entry)] // before a leaf counts as verified
 	pos    int                                  // world.mu: batches delivered
@@ -350,8 +359,8 @@ func (c *cast) newWorld(t testing.TB) *world {
 			s.source.put(wife(), c.record)
 		}
 		var err error
-		s.ledger, err = ledger.Open(ledger.Config{Origin: origin, Self: dept, Cert: c.engine.Sum(s.sign), Key: s.keys.SignPublic(),
-			AuthorityCert: c.authority.sign, Engine: c.engine, Second: c.engine, Signer: s.keys, Storage: newMemLedger(),
+		s.ledger, err = ledger.Open(ledger.Config{Origin: origin, Self: dept, Signers: s.signers,
+			AuthorityCert: c.authority.sign, Engine: c.engine, Second: c.engine, Storage: newMemLedger(),
 			Identify: c.identify(cert.Signing), Clock: w.now, Log: w.logger(), Verified: func(_ uint64, _ ledger.Leaf, e ledger.Entry, _ gm.Digest) {
 				if fn := s.gate.Load(); fn != nil {
 					(*fn)(e)
@@ -387,7 +396,7 @@ func (w *world) logger() *slog.Logger {
 func (s *site) restart() {
 	c := s.w.cast
 	s.broker = New(Config{Self: s.dept, Population: exchange.Synthetic, Engine: c.engine, Ledger: s.ledger, Keys: s.keys,
-		Cert: c.engine.Sum(s.sign), EncCert: c.engine.Sum(s.enc), EncKey: s.keys.EncPublic(),
+		Signers: s.signers, Openers: s.openers,
 		Authority:   envelope.Recipient{ID: c.engine.Sum(c.authority.enc), Key: c.authority.keys.EncPublic()},
 		SigningCert: c.identify(cert.Signing), SealingCert: c.identify(cert.Encryption), Source: s.source, Peer: carrier{s.w, s.dept},
 		Store: s.store, Roster: s.tickets, Clock: s.w.now, Log: s.w.logger(), Observe: func(string, time.Duration, time.Duration) {},
@@ -396,6 +405,30 @@ func (s *site) restart() {
 				(*fn)(point)
 			}
 		}})
+}
+
+// signers and openers have the keys of the first certificates and of the later.
+func (s *site) signers(cert gm.Digest) (ledger.SigningKey, bool) {
+	for _, m := range s.generations() {
+		if s.w.engine.Sum(m.sign) == cert {
+			return ledger.SigningKey{Signer: m.keys, Public: m.keys.SignPublic()}, true
+		}
+	}
+	return ledger.SigningKey{}, false
+}
+
+func (s *site) openers() (list []Opener) {
+	for _, m := range s.generations() {
+		list = append(list, Opener{ID: s.w.engine.Sum(m.enc), Unwrapper: m.keys})
+	}
+	return list
+}
+
+func (s *site) generations() []*member {
+	if m := s.later.Load(); m != nil {
+		return []*member{m, s.member}
+	}
+	return []*member{s.member}
 }
 
 // once runs fn the first time that the node reaches the point.

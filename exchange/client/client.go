@@ -41,6 +41,7 @@ const (
 type Client struct {
 	base  string
 	token string
+	sign  *signing // in place of the token
 	lang  string
 	http  *http.Client
 	retry bool
@@ -54,13 +55,20 @@ type Client struct {
 // token goes to the node and nowhere else. What is wrong with the arguments is
 // the error of every call.
 func New(baseURL string, ca *x509.CertPool, token string) *Client {
-	c := &Client{base: strings.TrimSuffix(baseURL, "/"), token: token, lang: "zh-CN", retry: true, wait: sleep}
-	u, err := url.Parse(baseURL)
-	switch {
-	case err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		c.err = unusable(`the node's address does not have the form "https://host:port"`)
-	case token == "" || strings.ContainsAny(token, " \t\r\n"):
+	c := dial(baseURL, ca)
+	c.token = token
+	if c.err == nil && (token == "" || strings.ContainsAny(token, " \t\r\n")) {
 		c.err = unusable("the token is empty or has a space in it; the node's operator issues one to each system")
+	}
+	return c
+}
+
+// dial returns a client without credentials.
+func dial(baseURL string, ca *x509.CertPool) *Client {
+	c := &Client{base: strings.TrimSuffix(baseURL, "/"), lang: "zh-CN", retry: true, wait: sleep}
+	u, err := url.Parse(baseURL)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		c.err = unusable(`the node's address does not have the form "https://host:port"`)
 	}
 	c.http = &http.Client{Timeout: attemptTimeout, CheckRedirect: stay, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: ca, MinVersion: tls.VersionTLS13}, TLSHandshakeTimeout: dialTimeout,

@@ -146,7 +146,9 @@ func handler(t *testing.T, b *broker) http.Handler {
 	e := gm.Emmansun()
 	h, err := api.New(api.Config{Exchanges: b, Authorities: b, Catalogue: b, Ledger: b, Population: exchange.Synthetic, Explain: policy.Explain,
 		Engine: e, Clock: func() time.Time { return noon }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Systems: []api.System{{Name: "portal", TokenHash: e.Sum([]byte(token)), Expires: noon.Add(time.Hour),
+		Host: func(host string) bool { return host == "127.0.0.1" },
+		Systems: []api.System{{Name: "signer", Key: testKey(t).Public(), Signed: true, Expires: noon.Add(time.Hour),
+			Scopes: []api.Scope{api.ScopeExchange, api.ScopeCatalogue}}, {Name: "portal", TokenHash: e.Sum([]byte(token)), Expires: noon.Add(time.Hour),
 			Scopes: []api.Scope{api.ScopeExchange, api.ScopeConsent, api.ScopeCatalogue, api.ScopeLedger}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -162,15 +164,21 @@ func dial(t *testing.T, b *broker) *client.Client {
 
 func dialHandler(t *testing.T, h http.Handler, token string) *client.Client {
 	t.Helper()
+	url, pool := serve(t, h)
+	c := client.New(url, pool, token)
+	c.SetWait(func(ctx context.Context, _ time.Duration) error { return ctx.Err() })
+	return c
+}
+
+func serve(t *testing.T, h http.Handler) (string, *x509.CertPool) {
+	t.Helper()
 	srv := httptest.NewUnstartedServer(h)
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 	pool := x509.NewCertPool()
 	pool.AddCert(srv.Certificate())
-	c := client.New(srv.URL, pool, token)
-	c.SetWait(func(ctx context.Context, _ time.Duration) error { return ctx.Err() })
-	return c
+	return srv.URL, pool
 }
 
 func names(items []exchange.CatalogueItem) []exchange.Item {

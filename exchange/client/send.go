@@ -107,13 +107,15 @@ func (c *Client) send(ctx context.Context, in call, raw []byte) attempt {
 	if err != nil {
 		return attempt{err: &exchange.Error{Kind: exchange.Invalid, Code: exchange.CodeField, Op: "client", Msg: "the request cannot be made", Err: err}}
 	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
 	req.Header.Set("Accept-Language", c.lang)
 	if in.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if in.key != "" {
 		req.Header.Set("Idempotency-Key", in.key)
+	}
+	if refused := c.credentials(req, raw); refused != nil {
+		return attempt{err: refused}
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
@@ -142,7 +144,9 @@ func (c *Client) send(ctx context.Context, in call, raw []byte) attempt {
 	a := attempt{response: response{status: res.StatusCode, body: body}, after: retryAfter(res)}
 	switch {
 	case !good:
-		a.refuse(in, body, got == media)
+		if a.refuse(in, body, got == media); c.sign != nil {
+			a.resent(in)
+		}
 	case got != media:
 		a.err = unreadable(fmt.Errorf("content type %q, want %q", got, media))
 	default:

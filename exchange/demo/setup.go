@@ -110,7 +110,8 @@ func (f *founder) newKeys(dir string) (*keyring.Keyring, error) {
 	if err := os.WriteFile(filepath.Join(dir, "passphrase"), passphrase, 0o600); err != nil {
 		return nil, err
 	}
-	return keyring.CreateWithCost(filepath.Join(dir, "keys.xq"), passphrase, f.engine, keyring.Cost{Time: 1, MemoryKiB: 1 << 10, Threads: 1})
+	return keyring.CreateFrom(filepath.Join(dir, "keys.xq"), passphrase, f.engine,
+		keyring.First{At: f.now, Cost: keyring.Cost{Time: 1, MemoryKiB: 1 << 10, Threads: 1}})
 }
 
 func (f *founder) makeCA() error {

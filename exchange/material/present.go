@@ -119,6 +119,15 @@ func (p Presentation) Verify(e gm.Engine, issuer gm.PublicKey, w Want) (Verified
 	return out, nil
 }
 
+// Head reads what the presentation says of its material. Verify believes it.
+func (p Presentation) Head() (Head, error) {
+	b, err := decodeBody(p.Body)
+	if err != nil {
+		return Head{}, err
+	}
+	return b.head(), nil
+}
+
 // shown finds the view in what the presentation shows.
 func (p Presentation) shown(v exchange.View) (exchange.Disclosed, bool) {
 	if v.Mode == exchange.Value {

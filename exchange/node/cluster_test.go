@@ -32,6 +32,8 @@ type network struct {
 	http  *http.Client
 	sdk   map[exchange.Dept]*client.Client
 	nodes map[exchange.Dept]*node.Node // the test's own goroutine starts and stops
+
+	change func(*node.Config) // what a test wants otherwise; nil leaves the demo's
 }
 
 // record keeps everything that the nodes log, at every level.
@@ -50,6 +52,20 @@ func (r *record) bytes() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return bytes.Clone(r.text.Bytes())
+}
+
+// forget drops the lines that a test has provoked and looked at.
+func (r *record) forget(provoked func(line []byte) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var kept []byte
+	for line := range bytes.Lines(r.text.Bytes()) {
+		if !provoked(line) {
+			kept = append(kept, line...)
+		}
+	}
+	r.text.Reset()
+	r.text.Write(kept)
 }
 
 // found makes a network and starts nothing. Its directory has a short name: a
@@ -117,6 +133,9 @@ func (n *network) config(t *testing.T, dept exchange.Dept) node.Config {
 	cfg, err := node.Load(n.Site(dept).Config)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n.change != nil {
+		n.change(&cfg)
 	}
 	return cfg
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"xinqiao/crypto/channel"
 	"xinqiao/exchange"
 	"xinqiao/exchange/api"
 )
@@ -29,14 +30,19 @@ type Config struct {
 	// Data is the directory of ledger, replicated log and outbox. One process
 	// holds it at a time.
 	Data string `yaml:"data"`
-	// Keyring holds this department's private keys, encrypted at rest.
+	// Keyring holds this department's private keys, encrypted at rest: a file, or
+	// unix:PATH for the socket of `xinqiao keyring serve`, a process that holds them
+	// so that the node does not, and needs no passphrase.
 	Keyring string `yaml:"keyring"`
-	// PassphraseFile opens the keyring; the environment variable
+	// PassphraseFile opens the keyring file; the environment variable
 	// XINQIAO_PASSPHRASE does so when it is empty.
 	PassphraseFile string `yaml:"passphrase_file"`
 	// SignCert and EncCert are this department's SM2 certificates, PEM.
 	SignCert string `yaml:"sign_cert"`
 	EncCert  string `yaml:"enc_cert"`
+	// CRL is the file with the CAs' revocation lists, PEM, or empty. Whom they name is
+	// not admitted to this node's channels; the node reads it again when it changes.
+	CRL string `yaml:"crl"`
 	// Listen are the addresses of this node's three listeners, host:port.
 	Listen Listen `yaml:"listen"`
 	// Web is the P-256 certificate with which browsers, department systems and
@@ -55,6 +61,9 @@ type Config struct {
 	Systems []System `yaml:"systems"`
 	// Officers may log in to the ledger pages.
 	Officers []string `yaml:"officers"`
+	// Channel is the protocol between nodes: "gmtls" (the default) or "tls13". All
+	// nodes of an exchange need the same; see package crypto/channel.
+	Channel string `yaml:"channel"`
 	// Engine is "auto" (the default) or "tjfoc"; see package crypto/gm.
 	Engine string `yaml:"engine"`
 	// LogLevel is debug, info (the default), warn or error.
@@ -74,12 +83,18 @@ type Web struct {
 	Key  string `yaml:"key"`
 }
 
-// System is one department system that may call the exchange API.
+// System is one department system that may call the exchange API. It has a
+// token, a key or both.
 type System struct {
 	Name string `yaml:"name"`
 	// Token is the SM3 hash, hexadecimal, of the system's bearer token: what
 	// `printf %s TOKEN | openssl dgst -sm3` prints. The token itself is nowhere.
-	Token   string      `yaml:"token_sm3"`
+	Token string `yaml:"token_sm3,omitempty"`
+	// Key is the file with the SM2 public key with which the system signs its
+	// requests (RFC 9421): PEM, as `openssl pkey -pubout` writes it.
+	Key string `yaml:"key,omitempty"`
+	// Signed means that the system must sign and its token is not accepted.
+	Signed  bool        `yaml:"signed,omitempty"`
 	Scopes  []api.Scope `yaml:"scopes"`  // exchange, consent, catalogue, ledger
 	Expires string      `yaml:"expires"` // RFC 3339
 }
@@ -105,11 +120,13 @@ func Load(path string) (Config, error) {
 		return Config{}, fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
 	base := filepath.Dir(path)
-	for _, p := range []*string{&c.Genesis, &c.Data, &c.Keyring, &c.PassphraseFile, &c.SignCert, &c.EncCert, &c.Web.Cert,
+	for _, p := range []*string{&c.Genesis, &c.Data, &c.PassphraseFile, &c.SignCert, &c.EncCert, &c.CRL, &c.Web.Cert,
 		&c.Web.Key, &c.Rules, &c.Catalogue, &c.Vault} {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(base, *p)
-		}
+		*p = relative(base, *p)
+	}
+	c.Keyring = relativeKeyring(base, c.Keyring)
+	for i := range c.Systems {
+		c.Systems[i].Key = relative(base, c.Systems[i].Key)
 	}
 	return c, nil
 }
@@ -136,9 +153,20 @@ func (c Config) check() error {
 			errs = append(errs, fmt.Errorf("%s is not host:port", name))
 		}
 	}
+	if _, err := channel.ParseMode(c.Channel); err != nil {
+		errs = append(errs, err)
+	}
 	for _, o := range c.Operators {
 		if !o.ID.Valid() || !exchange.Field(o.Role).Valid() {
 			errs = append(errs, fmt.Errorf("operator %q is malformed", o.ID))
+		}
+	}
+	for _, s := range c.Systems {
+		switch {
+		case s.Token == "" && s.Key == "":
+			errs = append(errs, fmt.Errorf("system %q has neither token_sm3 nor key", s.Name))
+		case s.Signed && s.Key == "":
+			errs = append(errs, fmt.Errorf("system %q is signed and has no key", s.Name))
 		}
 	}
 	return errors.Join(errs...)

@@ -38,6 +38,33 @@ func TestShippedConfig(t *testing.T) {
 	}
 }
 
+// TestSystemKeys: the key of a system lies beside the file that names it.
+func TestSystemKeys(t *testing.T) {
+	t.Parallel()
+	example, err := os.ReadFile(filepath.Join("..", "..", "deploy", "config", "node.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(example)
+	for _, line := range []string{"- name: marriage-archive", "  key: systems/", "  signed: true", "  scopes: [exchange]\n", "  expires:"} {
+		if !strings.Contains(text, "  # "+line) {
+			t.Fatalf("the example has no commented %q", line)
+		}
+		text = strings.Replace(text, "  # "+line, "  "+line, 1)
+	}
+	path := filepath.Join(t.TempDir(), "node.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := node.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := cfg.Systems; len(s) != 2 || !s[1].Signed || s[1].Token != "" || s[1].Key != filepath.Join(filepath.Dir(path), "systems", "marriage-archive.pem") {
+		t.Errorf("the systems read as %+v", s)
+	}
+}
+
 // TestStrictConfig: what is misspelt, said twice or left out is an error that
 // names it, and never a default.
 func TestStrictConfig(t *testing.T) {
@@ -68,6 +95,8 @@ func TestStrictConfig(t *testing.T) {
 		{"no web key", "  key: web.key", "", "web.key"},
 		{"malformed operator", "op-0417", "Ms Chen", "operator"},
 		{"operator without role", "{id: op-0417, role: case_handler}", "{id: op-0417}", "operator"},
+		{"system with nothing", `    token_sm3: "` + strings.Repeat("0", 64) + `"`, "", "marriage-counter"},
+		{"system that cannot sign", "    scopes: [exchange, consent, catalogue]", "    signed: true", "marriage-counter"},
 		{"list for text", "log_level: info", "log_level: [info]", "log_level"},
 		{"not YAML", "department: minzheng", "department: {", ""},
 	} {
@@ -107,7 +136,10 @@ func TestStartRefuses(t *testing.T) {
 	if b, err := os.ReadFile(in(demo.Gongan, "keys.xq")); err != nil || os.WriteFile(open, b, 0o600) != nil || os.Chmod(open, 0o644) != nil {
 		t.Fatal(err)
 	}
-	empty := t.TempDir()
+	empty, link := t.TempDir(), filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(in(demo.Gongan, "keys.xq"), link); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name   string
 		change func(*node.Config)
@@ -117,6 +149,8 @@ func TestStartRefuses(t *testing.T) {
 		{"passphrase", func(c *node.Config) { c.PassphraseFile = wrong }, "identity", keyring.ErrPassphrase},
 		{"no passphrase file", func(c *node.Config) { c.PassphraseFile = filepath.Join(empty, "none") }, "identity", os.ErrNotExist},
 		{"keyring that others can read", func(c *node.Config) { c.Keyring = open }, "identity", keyring.ErrPermissions},
+		{"no keyring agent", func(c *node.Config) { c.Keyring = "unix:" + filepath.Join(empty, "agent.sock") }, "identity", keyring.ErrUnavailable},
+		{"keyring that is a link", func(c *node.Config) { c.Keyring = link }, "identity", keyring.ErrNotFile},
 		{"another's certificates", func(c *node.Config) {
 			c.SignCert, c.EncCert = in(demo.Minzheng, "sign.pem"), in(demo.Minzheng, "enc.pem")
 		}, "identity", nil},
@@ -131,6 +165,9 @@ func TestStartRefuses(t *testing.T) {
 		{"no rules", func(c *node.Config) { c.Rules = empty }, "run", nil},
 		{"another's catalogue", func(c *node.Config) { c.Catalogue = in(demo.Minzheng, "catalogue.json") }, "run", nil},
 		{"token in clear", func(c *node.Config) { c.Systems[0].Token = "letmein" }, "web", nil},
+		{"no key file", func(c *node.Config) { c.Systems[0].Key = filepath.Join(empty, "none") }, "web", os.ErrNotExist},
+		{"a system with another curve", func(c *node.Config) { c.Systems[0].Key = in(demo.Gongan, "web.pem") }, "web", gm.ErrKeyFile},
+		{"a system without a key that must sign", func(c *node.Config) { c.Systems[0].Signed = true }, "web", nil},
 		{"a moment for ever", func(c *node.Config) { c.Systems[0].Expires = "never" }, "web", nil},
 		{"web port in use", func(c *node.Config) { c.Listen.Web = listenOn(t) }, "web", syscall.EADDRINUSE},
 		{"peer port in use", func(c *node.Config) { c.Listen.Peer = listenOn(t) }, "channels", syscall.EADDRINUSE},

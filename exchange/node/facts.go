@@ -176,7 +176,11 @@ func (n *Node) publish(ctx context.Context, own []ownFact) error {
 			}
 			changes = append(changes, c)
 		}
-		return nil
+		c, err := n.renewal(v, false)
+		if c != nil {
+			changes = append(changes, *c)
+		}
+		return err
 	})
 	if err != nil {
 		return err

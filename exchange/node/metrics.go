@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"xinqiao/crypto/channel"
 	"xinqiao/exchange"
 	"xinqiao/ledger"
 	"xinqiao/ledger/replica"
@@ -96,11 +97,12 @@ type reading struct {
 	ledger  ledger.Stats
 	replica replica.Stats
 	store   store.Stats
+	channel channel.Stats
 	id      *identity
 }
 
 func (n *Node) readFigures() reading {
-	return reading{ledger: n.ledger.Stats(), replica: n.replica.Stats(), store: n.store.Stats(), id: n.id}
+	return reading{ledger: n.ledger.Stats(), replica: n.replica.Stats(), store: n.store.Stats(), channel: n.end.Stats(), id: n.id}
 }
 
 func newSampler(n *Node) *sampler {
@@ -122,9 +124,24 @@ func newSampler(n *Node) *sampler {
 	gauge("bbolt_free_pages", "Pages of the store's file that can be used again.", func(r reading) float64 { return float64(r.store.FreePages) })
 	gauge("bbolt_open_readers", "Read transactions open on the store.", func(r reading) float64 { return float64(r.store.Readers) })
 	counter("bbolt_commits_total", "Transactions committed to the store, each one fsynced.", func(r reading) float64 { return float64(r.store.Commits) })
-	for name, at := range map[string]time.Time{"sign": n.id.signID.NotAfter, "enc": n.id.encID.NotAfter, "web": n.id.web.Leaf.NotAfter} {
+	for outcome, read := range map[string]func(channel.Stats) uint64{
+		"ok": func(s channel.Stats) uint64 { return s.OK }, "protocol": func(s channel.Stats) uint64 { return s.Protocol },
+		"identity": func(s channel.Stats) uint64 { return s.Identity }, "not_admitted": func(s channel.Stats) uint64 { return s.NotAdmitted },
+		"too_many": func(s channel.Stats) uint64 { return s.TooMany },
+		"refused":  func(s channel.Stats) uint64 { return s.Refused }, "timeout": func(s channel.Stats) uint64 { return s.TimedOut },
+		"shed": func(s channel.Stats) uint64 { return s.Shed }, "failed": func(s channel.Stats) uint64 { return s.Failed },
+	} {
+		add(prometheus.CounterValue, "channel_handshakes_total", "Handshakes with other nodes, both ways, by how they ended.",
+			func(r reading) float64 { return float64(read(r.channel)) }, "outcome", outcome)
+	}
+	gauge("channel_connections", "Open connections with other nodes.", func(r reading) float64 { return float64(r.channel.Open) })
+	for name, end := range map[string]func(*identity) time.Time{
+		"sign": func(id *identity) time.Time { return id.creds.Load().sign.NotAfter },
+		"enc":  func(id *identity) time.Time { return id.creds.Load().enc.NotAfter },
+		"web":  func(id *identity) time.Time { return id.web.Load().Leaf.NotAfter },
+	} {
 		gauge("certificate_not_after_timestamp_seconds", "When this node's certificate ends, Unix time.",
-			func(reading) float64 { return float64(at.Unix()) }, "cert", name)
+			func(r reading) float64 { return float64(end(r.id).Unix()) }, "cert", name)
 	}
 	return s
 }

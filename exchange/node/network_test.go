@@ -6,7 +6,10 @@ import (
 
 // TestNetwork runs what can share one network of six nodes, all at once.
 func TestNetwork(t *testing.T) {
-	n := grow(t)
+	n := found(t)
+	giveKeys(t, n)
+	n.start(t, n.all()...)
+	n.ready(t)
 	for _, c := range []struct {
 		name string
 		run  func(*testing.T, *network)
@@ -26,6 +29,8 @@ func TestNetwork(t *testing.T) {
 		{"metrics", metricsAsDocumented},
 		{"prometheus", scrapedByPrometheus},
 		{"ledger pages", ledgerPages},
+		{"signed requests", signedRequests},
+		{"curl and openssl", curlAndOpenSSL},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

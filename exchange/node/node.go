@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,6 +56,8 @@ type Node struct {
 	broker    *broker.Broker
 	metrics   *metrics
 	client    *peer.Client
+	end       *channel.Endpoint
+	recheck   chan struct{} // somebody's admission may have changed; holds one
 	codes     *console.Codes
 	tickets   []authority.Ticket
 	published atomic.Bool
@@ -82,7 +85,7 @@ func Start(ctx context.Context, cfg Config, o Options) (*Node, error) {
 		o.Crash = func(string) {}
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	n := &Node{cfg: cfg, log: o.Log, clock: o.Clock, crash: o.Crash, fatal: make(chan error, 4), cancel: cancel, codes: console.NewCodes(o.Clock)}
+	n := &Node{cfg: cfg, log: o.Log, clock: o.Clock, crash: o.Crash, fatal: make(chan error, 4), cancel: cancel, recheck: make(chan struct{}, 1), codes: console.NewCodes(o.Clock)}
 	n.push("background work", func(context.Context) error { cancel(); n.wg.Wait(); return nil })
 	for _, step := range []struct {
 		name string
@@ -128,8 +131,11 @@ func (n *Node) push(name string, fn func(context.Context) error) {
 }
 
 func (n *Node) openIdentity(context.Context) (err error) {
-	n.id, err = openIdentity(n.cfg, n.clock())
-	return err
+	if n.id, err = openIdentity(n.cfg, n.clock(), n.log); err != nil {
+		return err
+	}
+	n.push("keyring", func(context.Context) error { return n.id.keys.Close() })
+	return nil
 }
 
 func (n *Node) openStore(context.Context) (err error) {
@@ -141,8 +147,12 @@ func (n *Node) openStore(context.Context) (err error) {
 		return err
 	}
 	n.push("store", func(context.Context) error { return n.store.Close() })
+	key := make([]byte, gm.HashSize) // the index lives in this process only, and so does its key
+	if _, err := rand.Read(key); err != nil {
+		return err
+	}
 	n.index = index.New(func(subject string) index.Tag {
-		d := n.id.keys.LocalTag("index", []byte(subject))
+		d := gm.HMAC(n.id.engine, key, []byte(subject))
 		return index.Tag(d[:16])
 	})
 	return n.sameGenesis()
@@ -150,9 +160,8 @@ func (n *Node) openStore(context.Context) (err error) {
 
 func (n *Node) openLedger(context.Context) (err error) {
 	n.metrics = newMetrics(n)
-	n.ledger, err = ledger.Open(ledger.Config{Origin: n.id.anchors.Origin, Self: n.cfg.Department, Cert: n.id.signID.Fingerprint,
-		Key: n.id.keys.SignPublic(), AuthorityCert: n.id.anchors.authoritySign, Engine: n.id.engine, Second: n.id.second,
-		Signer: n.id.keys, Storage: n.store, Identify: n.id.signing, Clock: n.clock, Log: n.log, Verified: n.verified, Crash: n.crash})
+	n.ledger, err = ledger.Open(ledger.Config{Origin: n.id.anchors.Origin, Self: n.cfg.Department, AuthorityCert: n.id.anchors.authoritySign,
+		Engine: n.id.engine, Second: n.id.second, Signers: n.id.own.signer, Storage: n.store, Identify: n.id.signing, Clock: n.clock, Log: n.log, Verified: n.verified, Crash: n.crash})
 	return err
 }
 
@@ -195,6 +204,13 @@ func (n *Node) verified(at uint64, leaf ledger.Leaf, e ledger.Entry, hash gm.Dig
 		row.Holder, row.Requester = f.Provider, f.Grantee
 	}
 	n.index.Add(row)
+	n.learn(e)
+	if f := e.Fact; f != nil && (f.Type == ledger.FactMember || f.Type == ledger.FactCert) {
+		select {
+		case n.recheck <- struct{}{}:
+		default:
+		}
+	}
 	if a := e.Access; a != nil && (a.Holder == n.cfg.Department || a.Requester == n.cfg.Department) {
 		n.broker.Reopen(e.Author, e.ID)
 	}
@@ -213,11 +229,16 @@ func kindName(e ledger.Entry) string {
 
 // openChannels opens the two GM TLS listeners and what runs over them.
 func (n *Node) openChannels(context.Context) error {
-	end, err := channel.New(channel.Config{Root: n.id.anchors.root, SignCert: n.id.sign, EncCert: n.id.enc, Signer: n.id.keys.TLSSigner(),
-		Decrypter: n.id.keys.TLSDecrypter(), Admit: n.admit, Clock: n.clock, Log: n.log})
+	mode, err := channel.ParseMode(n.cfg.Channel)
 	if err != nil {
 		return err
 	}
+	end, err := channel.New(channel.Config{Root: n.id.anchors.root, Credentials: n.id.creds.Load().channel(), Mode: mode,
+		Admit: n.admit, Issuers: n.issuers, Clock: n.clock, Log: n.log})
+	if err != nil {
+		return err
+	}
+	n.end = end
 	raftListener, err := end.Listen(n.cfg.Listen.Raft)
 	if err != nil {
 		return fmt.Errorf("listen.raft: %w", err)
@@ -305,20 +326,28 @@ func (n *Node) peerAddress(dept exchange.Dept) (string, bool) {
 }
 
 // admit is asked at every handshake: the peer must be an active member and show
-// exactly the signing certificate that the ledger holds for it.
+// a certificate that the ledger lists for it, or one that is newer: it may have
+// been put on the ledger where this node has not yet caught up, and this node can
+// only learn that from the others. What passes over the channel is signed and
+// sealed by what the ledger holds, whatever was shown here.
 func (n *Node) admit(who cert.Identity) error {
 	dept := exchange.Dept(who.Dept)
 	if _, ok := n.members()[dept]; !ok {
 		return fmt.Errorf("%s is not a member", who.Dept)
 	}
-	held := n.ledger.AppliedCert(dept)
-	if held == nil && n.ledger.Size() == 0 {
-		held = n.id.anchors.certs[dept].Sign
+	held, ok := n.ledger.AppliedCerts(dept)
+	if !ok && n.ledger.Size() == 0 {
+		held = n.id.anchors.certs[dept]
 	}
-	if held == nil || n.id.engine.Sum(held) != who.Fingerprint {
-		return fmt.Errorf("%s shows another certificate than the ledger holds", who.Dept)
+	for _, pair := range held.Pairs() {
+		if n.id.engine.Sum(cert.Leaf(pair.Sign)) == who.Leaf {
+			return n.id.revoked.refuse(who, n.clock())
+		}
 	}
-	return nil
+	if newest, err := cert.Inspect(held.Sign); err == nil && who.NotBefore.After(newest.NotBefore) {
+		return n.id.revoked.refuse(who, n.clock())
+	}
+	return fmt.Errorf("%s shows another certificate than the ledger holds", who.Dept)
 }
 
 func (n *Node) openBroker(context.Context) error {
@@ -334,7 +363,7 @@ func (n *Node) openBroker(context.Context) error {
 		return err
 	}
 	n.broker = broker.New(broker.Config{Self: n.cfg.Department, Population: n.cfg.Population, Engine: n.id.engine, Ledger: n.ledger,
-		Keys: n.id.keys, Cert: n.id.signID.Fingerprint, EncCert: n.id.encID.Fingerprint, EncKey: n.id.encID.Key,
+		Keys: n.id.keys, Signers: n.id.own.signer, Openers: n.id.own.all,
 		Authority: envelope.Recipient{ID: id, Key: key}, SigningCert: n.id.signing, SealingCert: n.id.sealing,
 		Source: vault, Peer: n.client, Store: n.store, Roster: n.tickets, Clock: n.clock, Log: n.log,
 		Observe: n.metrics.observeExchange, Crash: n.crash,
@@ -358,7 +387,27 @@ func (n *Node) run(ctx context.Context) error {
 		n.ledger.PublishLoop(ctx, n.client, func() bool { return n.replica.IsLeader() && n.signedVoters() == nil })
 	})
 	n.wg.Go(func() { n.watch(ctx) })
+	n.wg.Go(func() { n.recheckLoop(ctx) })
 	return nil
+}
+
+// recheckEvery is how long a channel may outlive what admitted it where no entry of
+// the ledger says so: a certificate that ends, a revocation list that comes.
+const recheckEvery = time.Minute
+
+// recheckLoop cuts the channels of peers that are not admitted any more.
+func (n *Node) recheckLoop(ctx context.Context) {
+	tick := time.NewTicker(recheckEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.recheck:
+		case <-tick.C:
+		}
+		n.end.Recheck()
+	}
 }
 
 // watch ends the node when something below it may not go on, and keeps the

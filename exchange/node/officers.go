@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"xinqiao/crypto/cert"
 	"xinqiao/crypto/gm"
 	"xinqiao/exchange"
 	"xinqiao/ledger"
@@ -89,10 +90,11 @@ func (a access) Evidence(ctx context.Context, indices []uint64) ([]byte, error) 
 	if err := a.sameHead(ctx, &sel); err != nil {
 		return nil, err
 	}
-	if err := a.certificates(ctx, &sel); err != nil {
+	key, err := a.certificates(ctx, &sel)
+	if err != nil {
 		return nil, err
 	}
-	file, err := verify.Export(a.n.id.engine, a.n.id.keys, sel)
+	file, err := verify.Export(a.n.id.engine, key, sel)
 	if err != nil {
 		return nil, err
 	}
@@ -121,26 +123,51 @@ func (a access) sameHead(ctx context.Context, sel *verify.Selection) error {
 		Msg: "new checkpoints kept arriving while the evidence was gathered", Hint: "try again"}
 }
 
-func (a access) certificates(ctx context.Context, sel *verify.Selection) error {
-	add := func(dept exchange.Dept, der []byte) {
-		if _, key, err := a.n.id.signing(der, a.n.clock()); err == nil {
-			sel.Certificates = append(sel.Certificates, verify.Certificate{Dept: dept, DER: der, Key: key})
+// certificates gathers everyone's, those that were renewed too: an entry is
+// proven under the certificate that it was signed with. It returns the key of this
+// department's in force, which comes first.
+func (a access) certificates(ctx context.Context, sel *verify.Selection) (ledger.SigningKey, error) {
+	add := func(dept exchange.Dept, certs ledger.Certs) {
+		for _, pair := range certs.Pairs() {
+			if who, err := cert.Inspect(pair.Sign); err == nil {
+				sel.Certificates = append(sel.Certificates, verify.Certificate{Dept: dept, DER: pair.Sign, Key: who.Key})
+			}
 		}
 	}
-	add(a.n.cfg.Department, a.n.id.sign)
-	add(exchange.Authority, a.n.id.anchors.authoritySign)
-	return a.n.ledger.Read(ctx, func(v *ledger.View) error {
+	var own ledger.Certs
+	err := a.n.ledger.Read(ctx, func(v *ledger.View) error {
+		sel.Certificates = nil
+		self := v.Fact(ledger.FactCert, string(a.n.cfg.Department))
+		if self == nil {
+			return nil
+		}
+		var err error
+		if own, err = ledger.DecodeCerts(self.Content); err != nil {
+			return err
+		}
+		add(a.n.cfg.Department, own)
+		add(exchange.Authority, ledger.Certs{Sign: a.n.id.anchors.authoritySign})
 		for _, f := range v.All(ledger.FactCert) {
 			certs, err := ledger.DecodeCerts(f.Content)
 			if err != nil {
 				return err
 			}
-			if dept := exchange.Dept(f.Key); dept != a.n.cfg.Department && dept != exchange.Authority {
-				add(dept, certs.Sign)
+			if f.Key != string(a.n.cfg.Department) {
+				add(exchange.Dept(f.Key), certs)
 			}
 		}
 		return nil
 	})
+	if err != nil {
+		return ledger.SigningKey{}, err
+	}
+	key, ok := a.n.id.own.signer(a.n.id.engine.Sum(own.Sign))
+	if !ok {
+		return key, &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeKeys, Op: "node.Evidence",
+			Msg:  "this node has no key for the certificate that the ledger holds for its department, so it can sign no evidence",
+			Hint: "compare the node's certificates and keyring with the ledger's"}
+	}
+	return key, nil
 }
 
 // recordViewing puts on the ledger that people have looked: what they see is

@@ -63,8 +63,12 @@ func (n *network) turn(t *testing.T, dept exchange.Dept) member {
 	}
 	sign := readPEM(t, filepath.Join(dir, "sign.pem"))
 	m.cert = gm.Emmansun().Sum(sign)
-	end, err := channel.New(channel.Config{Root: readPEM(t, filepath.Join(n.Dir, "ca", "root.pem")), SignCert: sign,
-		EncCert: readPEM(t, filepath.Join(dir, "enc.pem")), Signer: m.keys.TLSSigner(), Decrypter: m.keys.TLSDecrypter(),
+	mode, err := channel.ParseMode(n.config(t, dept).Channel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := channel.New(channel.Config{Root: readPEM(t, filepath.Join(n.Dir, "ca", "root.pem")), Mode: mode, Credentials: channel.Credentials{
+		SignCert: sign, EncCert: readPEM(t, filepath.Join(dir, "enc.pem")), Signer: m.keys.TLSSigner(), Decrypter: m.keys.TLSDecrypter(), Sign: m.keys.Sign},
 		Admit: func(cert.Identity) error { return nil }})
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,7 +34,7 @@ func (n *Node) openWeb(context.Context) error {
 		return err
 	}
 	handler, err := api.New(api.Config{Exchanges: n.broker, Authorities: n.broker, Catalogue: n.broker, Ledger: access{n},
-		Systems: systems, Population: n.cfg.Population, Explain: policy.Explain, Engine: n.id.engine, Clock: n.clock, Log: n.log,
+		Systems: systems, Host: n.reachedAs, Population: n.cfg.Population, Explain: policy.Explain, Engine: n.id.engine, Clock: n.clock, Log: n.log,
 		Observe: n.metrics.observeRequest})
 	if err != nil {
 		return err
@@ -53,7 +54,9 @@ func (n *Node) openWeb(context.Context) error {
 		return fmt.Errorf("listen.web: %w", err)
 	}
 	server := n.serve("web", faces(handler, pages, mux))
-	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{n.id.web}, NextProtos: []string{"h2", "http/1.1"}}
+	// Asked for each connection, so that a new certificate needs no restart.
+	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.id.web.Load(), nil }}
 	n.push("web", server.Shutdown)
 	n.wg.Go(func() { n.served("web", server.ServeTLS(l, "", "")) })
 	return n.openAdmin()
@@ -126,7 +129,12 @@ const AdminSocket = "admin.sock"
 // maxSocketPath is what the kernel takes as a socket's path, unix(7).
 const maxSocketPath = 107
 
-// openAdmin opens the local socket. It issues one-time login codes for officers.
+// renewWithin bounds how long an administrator waits for the ledger to take new
+// certificates.
+const renewWithin = 30 * time.Second
+
+// openAdmin opens the local socket. It issues one-time login codes for officers
+// and takes new certificates.
 func (n *Node) openAdmin() error {
 	path := filepath.Join(n.cfg.Data, AdminSocket)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -157,25 +165,53 @@ func (n *Node) openAdmin() error {
 		n.log.Info("login code issued", "officer", officer)
 		_, _ = fmt.Fprint(w, code) // the client is gone if it fails
 	})
+	mux.HandleFunc("POST /certificates", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), renewWithin)
+		defer cancel()
+		done, err := n.Renew(ctx, r.URL.Query().Get("forget") == "true")
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(done) // the client is gone if it fails
+	})
 	server := n.serve("admin", mux)
 	n.push("admin", server.Shutdown)
 	n.wg.Go(func() { n.served("admin", server.Serve(l)) })
 	return nil
 }
 
+// reachedAs reports whether the web certificate stands for host: callers reach
+// this node under no other.
+func (n *Node) reachedAs(host string) bool { return n.id.web.Load().Leaf.VerifyHostname(host) == nil }
+
 // systems reads the configured systems into the form the API compares with.
 func (n *Node) systems() ([]api.System, error) {
 	list := make([]api.System, 0, len(n.cfg.Systems))
 	for _, s := range n.cfg.Systems {
-		hash, err := hex.DecodeString(s.Token)
-		if err != nil || len(hash) != gm.HashSize {
-			return nil, fmt.Errorf("system %s: token_sm3 is not an SM3 hash of 64 hexadecimal digits", s.Name)
-		}
 		until, err := time.Parse(time.RFC3339, s.Expires)
 		if err != nil {
 			return nil, fmt.Errorf("system %s: expires: %w", s.Name, err)
 		}
-		list = append(list, api.System{Name: s.Name, TokenHash: gm.Digest(hash), Scopes: s.Scopes, Expires: until})
+		sys := api.System{Name: s.Name, Signed: s.Signed, Scopes: s.Scopes, Expires: until}
+		if s.Token != "" {
+			hash, err := hex.DecodeString(s.Token)
+			if err != nil || len(hash) != gm.HashSize {
+				return nil, fmt.Errorf("system %s: token_sm3 is not an SM3 hash of 64 hexadecimal digits", s.Name)
+			}
+			sys.TokenHash = gm.Digest(hash)
+		}
+		if s.Key != "" {
+			file, err := os.ReadFile(s.Key)
+			if err != nil {
+				return nil, fmt.Errorf("system %s: key: %w", s.Name, err)
+			}
+			if sys.Key, err = gm.ParsePublicPEM(file); err != nil {
+				return nil, fmt.Errorf("system %s: key: %w", s.Name, err)
+			}
+		}
+		list = append(list, sys)
 	}
 	return list, nil
 }

@@ -14,10 +14,19 @@ import (
 	"xinqiao/exchange"
 )
 
-// TestOverGMTLS has two nodes talk over the channel they use in earnest: the
+// TestOverChannels has two nodes talk over the channels they use in earnest: the
 // caller's department is the one in its certificate.
-func TestOverGMTLS(t *testing.T) {
+func TestOverChannels(t *testing.T) {
 	t.Parallel()
+	for name, mode := range map[string]channel.Mode{"gmtls": channel.GMTLS, "tls13": channel.TLS13} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			overChannel(t, mode)
+		})
+	}
+}
+
+func overChannel(t *testing.T, mode channel.Mode) {
 	now := time.Now()
 	key := func() *gm.PrivateKey {
 		k, err := gm.GenerateKey(rand.Reader)
@@ -39,8 +48,12 @@ func TestOverGMTLS(t *testing.T) {
 			}
 			return der
 		}
-		e, err := channel.New(channel.Config{Root: root, SignCert: issue(cert.Signing, sign), EncCert: issue(cert.Encryption, enc),
-			Signer: gm.NewSigner(gm.Emmansun(), sign), Decrypter: gm.NewDecrypter(gm.Emmansun(), enc), Admit: func(cert.Identity) error { return nil }})
+		e, err := channel.New(channel.Config{Root: root, Mode: mode, Admit: func(cert.Identity) error { return nil }, Credentials: channel.Credentials{
+			SignCert: issue(cert.Signing, sign), EncCert: issue(cert.Encryption, enc),
+			Signer: gm.NewSigner(gm.Emmansun(), sign), Decrypter: gm.NewDecrypter(gm.Emmansun(), enc),
+			Sign: func(domain string, body []byte) (gm.Signature, error) {
+				return gm.Emmansun().Sign(sign, gm.Preimage(domain, body))
+			}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,11 +68,11 @@ func TestOverGMTLS(t *testing.T) {
 	}}
 	s := NewServer(ServerConfig{Asked: b, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
 		PeerOf: func(c net.Conn) (exchange.Dept, bool) {
-			gmtls, ok := c.(*channel.Conn)
+			conn, ok := c.(*channel.Conn)
 			if !ok {
 				return "", false
 			}
-			return exchange.Dept(gmtls.Peer().Dept), true
+			return exchange.Dept(conn.Peer().Dept), true
 		}})
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"sync/atomic"
 	"time"
 
 	"xinqiao/crypto/canon"
@@ -73,7 +72,11 @@ func (c *Client) dial(ctx context.Context, _, hostport string) (net.Conn, error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
-	return c.cfg.Dial(ctx, addr, dept)
+	conn, err := c.cfg.Dial(ctx, addr, dept)
+	if err != nil {
+		return nil, err
+	}
+	return &metered{Conn: conn}, nil
 }
 
 // Ask carries a signed request to the holder's node and its signed answer back.
@@ -146,8 +149,9 @@ func (c *Client) Status(ctx context.Context, dept exchange.Dept) (Status, error)
 	return s, nil
 }
 
-// call sends one request. The error tells whether it may have arrived: it did
-// not as long as there was no connection to send it on.
+// call sends one request. The error tells whether it may have arrived: it did not
+// as long as nothing of it went into a connection. A kept connection that turns
+// out to be dead before that is no reason to fail.
 func (c *Client) call(ctx context.Context, op string, dept exchange.Dept, path string, body []byte) ([]byte, error) {
 	limit, ok := limitsOf(path)
 	if !ok || !dept.Valid() || dept == exchange.Authority || dept == c.cfg.Self {
@@ -158,21 +162,41 @@ func (c *Client) call(ctx context.Context, op string, dept exchange.Dept, path s
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit.within)
 	defer cancel()
-	var sent atomic.Bool
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }})
-	req, err := http.NewRequestWithContext(traced, http.MethodPost, "http://"+string(dept)+path, bytes.NewReader(body))
+	for {
+		resp, sent, kept, err := c.send(ctx, "http://"+string(dept)+path, body)
+		if err == nil {
+			defer resp.Body.Close()
+			return receive(op, resp, limit.out)
+		}
+		if sent || !kept || ctx.Err() != nil {
+			return nil, unanswered(op, sent, err)
+		}
+	}
+}
+
+// send makes one attempt. On failure it says whether something may have been sent,
+// and whether the connection was one that had been kept.
+func (c *Client) send(ctx context.Context, url string, body []byte) (resp *http.Response, sent, kept bool, err error) {
+	var used []*metered // more than one when net/http itself tries again
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		conn := info.Conn.(*metered)
+		conn.begin()
+		used, kept = append(used, conn), info.Reused
+	}})
+	req, err := http.NewRequestWithContext(traced, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
-		return nil, unanswered(op, false, err)
+		return nil, false, false, err
 	}
 	req.Header.Set("Content-Type", contentType)
 	req.Header.Set("User-Agent", "") // tells the other node nothing that it needs
 	// Not through http.Client: nodes do not redirect each other.
-	resp, err := c.transport.RoundTrip(req)
-	if err != nil {
-		return nil, unanswered(op, sent.Load(), err)
+	if resp, err = c.transport.RoundTrip(req); err == nil {
+		return resp, true, kept, nil
 	}
-	defer resp.Body.Close()
-	return receive(op, resp, limit.out)
+	for _, conn := range used {
+		sent = !conn.untouched() || sent
+	}
+	return nil, sent, kept, err
 }
 
 // receive reads an answer or the error in its place.

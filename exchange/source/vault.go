@@ -37,7 +37,7 @@ var (
 type LocalKeys interface {
 	SealLocal(purpose string, aad, plaintext []byte) ([]byte, error)
 	OpenLocal(purpose string, aad, sealed []byte) ([]byte, error)
-	LocalTag(purpose string, data []byte) gm.Digest
+	LocalTag(purpose string, data []byte) (gm.Digest, error)
 }
 
 // purpose separates the vault's keys from others derived from the same keyring.
@@ -99,7 +99,10 @@ func (v *Vault) Fetch(ctx context.Context, permit policy.Permit, subject exchang
 	if err := ctx.Err(); err != nil {
 		return material.Material{}, fmt.Errorf("fetch %s: %w", permit.Item(), err)
 	}
-	name, aad := v.place(subject, permit.Item())
+	name, aad, err := v.place(subject, permit.Item())
+	if err != nil {
+		return material.Material{}, fmt.Errorf("fetch %s: %w", permit.Item(), err)
+	}
 	sealed, err := read(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return material.Material{}, ErrNoRecord
@@ -108,6 +111,9 @@ func (v *Vault) Fetch(ctx context.Context, permit policy.Permit, subject exchang
 		return material.Material{}, fmt.Errorf("fetch %s: %w", permit.Item(), err)
 	}
 	plain, err := v.keys.OpenLocal(purpose, aad, sealed)
+	if exchange.Is(err, exchange.Unavailable) { // the keys, and so nothing is known of the record
+		return material.Material{}, fmt.Errorf("fetch %s: %w", permit.Item(), err)
+	}
 	if err != nil {
 		return material.Material{}, fmt.Errorf("fetch %s: %w: %w", permit.Item(), ErrDamaged, err)
 	}
@@ -139,11 +145,14 @@ func (v *Vault) check(subject exchange.Subject, item exchange.Item, m material.M
 }
 
 // place returns the file name of a record and what its seal is bound to.
-func (v *Vault) place(s exchange.Subject, item exchange.Item) (name string, aad []byte) {
+func (v *Vault) place(s exchange.Subject, item exchange.Item) (name string, aad []byte, err error) {
 	where := canon.MustMarshal(location{Format: 1, Kind: s.Kind, Subject: s.ID, Item: item})
-	tag := v.keys.LocalTag(purpose, where)
+	tag, err := v.keys.LocalTag(purpose, where)
+	if err != nil {
+		return "", nil, err
+	}
 	aad = canon.MustMarshal(seal{Format: 1, Tag: tag, Item: item})
-	return filepath.Join(v.dir, hex.EncodeToString(tag[:])+suffix), aad
+	return filepath.Join(v.dir, hex.EncodeToString(tag[:])+suffix), aad, nil
 }
 
 // seal is the additional data of a sealed record.

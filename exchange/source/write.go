@@ -64,7 +64,10 @@ func (v *Vault) write(subject exchange.Subject, m material.Material) (err error)
 	if err != nil {
 		return fmt.Errorf("put record of %s: %w", head.Item, err)
 	}
-	name, aad := v.place(subject, head.Item)
+	name, aad, err := v.place(subject, head.Item)
+	if err != nil {
+		return fmt.Errorf("put record of %s: %w", head.Item, err)
+	}
 	sealed, err := v.keys.SealLocal(purpose, aad, plain)
 	if err != nil {
 		return fmt.Errorf("put record of %s: %w", head.Item, err)

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
+	"xinqiao/crypto/cert"
 	"xinqiao/crypto/gm"
 	"xinqiao/exchange"
 )
@@ -88,6 +90,32 @@ func (t Trust) check() error {
 		}
 	}
 	return nil
+}
+
+// Renewed returns the trust file with one more certificate: what the authority
+// gives out when a member has renewed. The certificate (DER) must be a member's for
+// signing, issued by the root and valid at the time; one that is known already
+// changes nothing.
+func (t Trust) Renewed(der []byte, at time.Time) (Trust, exchange.Dept, error) {
+	id, err := cert.Verify(t.Root, der, at)
+	if err != nil {
+		return t, "", err
+	}
+	dept := exchange.Dept(id.Dept)
+	if id.Usage != cert.Signing {
+		return t, dept, fmt.Errorf("it is %s's for %s, not for signing", dept, id.Usage)
+	}
+	i := slices.IndexFunc(t.Members, func(m Member) bool { return m.Dept == dept })
+	if i < 0 {
+		return t, dept, fmt.Errorf("%s is not a member in the trust file", dept)
+	}
+	print := hex.EncodeToString(id.Fingerprint[:])
+	if t.trusts(dept, print) {
+		return t, dept, nil
+	}
+	t.Members = slices.Clone(t.Members)
+	t.Members[i].Certificates = append(slices.Clip(t.Members[i].Certificates), print)
+	return t, dept, nil
 }
 
 // trusts reports whether the certificate with this fingerprint is dept's.

@@ -36,6 +36,7 @@ func (d dept) Sign(domain string, body []byte) (gm.Signature, error) {
 // world is a small ledger made without a node.
 type world struct {
 	ca    *cert.CA
+	below *cert.CA // under ca: issues for minzheng
 	root  []byte
 	depts map[exchange.Dept]dept
 	tree  *merkle.Tree
@@ -64,6 +65,14 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	k := newKey(t)
+	der, err := w.ca.IssueCA("test issuing CA", k.Public(), ledgerTime.AddDate(0, 0, -1), 10*365*24*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.below, err = cert.OpenIssuingCA(w.root, der, gm.NewSigner(engine, k)); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []exchange.Dept{"minzheng", "zhujian", "gongan", exchange.Authority} {
 		w.depts[name] = w.admit(t, name, cert.Signing)
 	}
@@ -78,8 +87,11 @@ func (w *world) admit(t testing.TB, name exchange.Dept, usage cert.Usage) dept {
 
 func (w *world) admitFor(t testing.TB, name exchange.Dept, usage cert.Usage, life time.Duration) dept {
 	t.Helper()
-	k := newKey(t)
-	der, err := w.ca.Issue(cert.Request{Dept: string(name), Usage: usage, Key: k.Public(), Lifetime: life},
+	k, ca := newKey(t), w.ca
+	if name == "minzheng" {
+		ca = w.below
+	}
+	der, err := ca.Issue(cert.Request{Dept: string(name), Usage: usage, Key: k.Public(), Lifetime: life},
 		ledgerTime.AddDate(0, 0, -1))
 	if err != nil {
 		t.Fatal(err)
