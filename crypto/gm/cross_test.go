@@ -172,6 +172,38 @@ func TestPreimageIsUnambiguous(t *testing.T) {
 	})
 }
 
+// TestSuiteIsSigned: what was signed, committed to or derived under another suite
+// or none holds under this one nowhere.
+func TestSuiteIsSigned(t *testing.T) {
+	t.Parallel()
+	const domain = "xinqiao/test/v1"
+	key, body := newKey(t), []byte("body")
+	this := Preimage(domain, body)
+	if !bytes.HasPrefix(this, []byte(Suite+"\x00"+domain+"\x00")) {
+		t.Fatalf("the preimage is %q", this)
+	}
+	for name, other := range map[string][]byte{
+		"another suite": append([]byte("SM-2"), this[len(Suite):]...),
+		"an empty one":  this[len(Suite):],
+		"no suite":      this[len(Suite)+1:],
+		"its beginning": append([]byte("SM-"), this[len(Suite):]...),
+		"lower case":    append([]byte("sm-1"), this[len(Suite):]...),
+	} {
+		for _, e := range engines() {
+			sig, err := e.Sign(key, other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v := VerifyBoth(Emmansun(), Tjfoc(), key.Public(), this, sig); v != AgreeInvalid {
+				t.Errorf("%s, %s: verdict %v", e.Name(), name, v)
+			}
+			if e.Sum(other) == Commit(e, domain, nil, body) {
+				t.Errorf("%s, %s: the same commitment", e.Name(), name)
+			}
+		}
+	}
+}
+
 // TestDerive checks HKDF-SM3 against the vectors of no standard (there is none):
 // against RFC 5869's definition, written the other way round.
 func TestDerive(t *testing.T) {
