@@ -152,7 +152,7 @@ func FuzzPublicKeyOf(f *testing.F) {
 			return
 		}
 		px, py := p.xy()
-		if kind&3 > 1 || px.Cmp(x) != 0 || py.Cmp(y) != 0 || !tsm2.P256Sm2().IsOnCurve(x, y) {
+		if kind&3 > 1 || px.Cmp(x) != 0 || py.Cmp(y) != 0 || !p.Tjfoc().IsOnCurve(x, y) {
 			t.Errorf("%T with %x, %x is taken for %v", pub, x, y, p)
 		}
 	})
