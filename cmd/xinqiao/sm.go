@@ -14,8 +14,12 @@ import (
 	"xinqiao/crypto/gm"
 )
 
-// maxInput bounds what the sm verbs read into memory, in bytes.
-const maxInput = 1 << 30
+// maxInput bounds a file that sm signs or verifies, in bytes, maxSignature a
+// signature: these are read into memory, as keys are. The other verbs stream.
+const (
+	maxInput     = 1 << 30
+	maxSignature = 4 << 10
+)
 
 // newSMCommand returns `xinqiao sm`: SM2, SM3 and SM4 for files, in the forms
 // that openssl 3 reads and writes. These are tools for people and scripts; a
@@ -114,7 +118,7 @@ func newSMSign() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			msg, err := readInput(cmd, in)
+			msg, err := readInput(cmd, in, maxInput)
 			if err != nil {
 				return err
 			}
@@ -142,11 +146,11 @@ func newSMVerify() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			msg, err := readInput(cmd, in)
+			msg, err := readInput(cmd, in, maxInput)
 			if err != nil {
 				return err
 			}
-			der, err := readInput(cmd, sigPath)
+			der, err := readInput(cmd, sigPath, maxSignature)
 			if err != nil {
 				return err
 			}
@@ -273,7 +277,7 @@ authentic. To standard output (--out -) goes what is authentic so far: only exit
 }
 
 func readPrivateKey(cmd *cobra.Command, path string) (*gm.PrivateKey, error) {
-	file, err := readInput(cmd, path)
+	file, err := readInput(cmd, path, gm.MaxKeyFile)
 	if err != nil {
 		return nil, err
 	}
@@ -286,7 +290,7 @@ func readPrivateKey(cmd *cobra.Command, path string) (*gm.PrivateKey, error) {
 }
 
 func readPublicKey(cmd *cobra.Command, path string) (gm.PublicKey, error) {
-	file, err := readInput(cmd, path)
+	file, err := readInput(cmd, path, gm.MaxKeyFile)
 	if err != nil {
 		return gm.PublicKey{}, err
 	}
@@ -336,19 +340,19 @@ func produce(cmd *cobra.Command, path string, mode os.FileMode, write func(io.Wr
 	return os.Rename(f.Name(), path)
 }
 
-// readInput reads a whole file, or standard input for "-", up to maxInput.
-func readInput(cmd *cobra.Command, path string) ([]byte, error) {
+// readInput reads a whole file, or standard input for "-", up to a limit in bytes.
+func readInput(cmd *cobra.Command, path string, limit int) ([]byte, error) {
 	in, err := openInput(cmd, path)
 	if err != nil {
 		return nil, err
 	}
 	defer in.Close()
-	b, err := io.ReadAll(io.LimitReader(in, maxInput+1))
+	b, err := io.ReadAll(io.LimitReader(in, int64(limit)+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	if len(b) > maxInput {
-		return nil, fmt.Errorf("read %s: it is over the limit of %d bytes", path, maxInput)
+	if len(b) > limit {
+		return nil, fmt.Errorf("read %s: it is over the limit of %d bytes", path, limit)
 	}
 	return b, nil
 }

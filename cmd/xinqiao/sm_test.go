@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"xinqiao/crypto/envelope"
 )
 
 // runSM runs `xinqiao sm …` in this process and returns its standard output
@@ -284,5 +286,68 @@ func TestSMWritesWholeFiles(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(f("out")), ".*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+// TestSMPipes seals and opens from standard input to standard output. What is cut
+// is not called whole: the exit code says so, whatever went out before.
+func TestSMPipes(t *testing.T) {
+	t.Parallel()
+	f := files(t)
+	mustSM(t, "keygen", "--out", f("key"), "--pub", f("pub"))
+	content := strings.Repeat("a document of several chunks\n", 10_000)
+	sealed, code := runSM(t, content, "seal", "--to", f("pub"), "--in", "-", "--out", "-")
+	if code != 0 || strings.Contains(sealed, "a document") {
+		t.Fatalf("seal: exit %d, %d bytes", code, len(sealed))
+	}
+	open := []string{"open", "--key", f("key"), "--in", "-", "--out", "-"}
+	if got, code := runSM(t, sealed, open...); code != 0 || got != content {
+		t.Errorf("open: exit %d, %d bytes", code, len(got))
+	}
+	for _, n := range []int{0, 100, len(sealed) / 2, len(sealed) - 1} {
+		got, code := runSM(t, sealed[:n], open...)
+		if code == 0 || !strings.HasPrefix(content, got) || len(got) == len(content) {
+			t.Errorf("cut to %d bytes: exit %d, %d bytes", n, code, len(got))
+		}
+	}
+}
+
+// TestSMTakesLargeFiles seals and opens more than an envelope in memory may hold.
+// The file is sparse.
+func TestSMTakesLargeFiles(t *testing.T) {
+	t.Parallel()
+	f := files(t)
+	const size = envelope.MaxPlaintext + 1
+	mustSM(t, "keygen", "--out", f("key"), "--pub", f("pub"))
+	write(t, f("in"), "")
+	if err := os.Truncate(f("in"), size); err != nil {
+		t.Fatal(err)
+	}
+	mustSM(t, "seal", "--to", f("pub"), "--in", f("in"), "--out", f("sealed"))
+	mustSM(t, "open", "--key", f("key"), "--in", f("sealed"), "--out", f("opened"))
+	if want, got := mustSM(t, "hash", f("in")), mustSM(t, "hash", f("opened")); want[:64] != got[:64] {
+		t.Error("opened to another document")
+	}
+}
+
+// TestSMBoundsSmallFiles: what should be a key or a signature is not read beyond
+// what one can have.
+func TestSMBoundsSmallFiles(t *testing.T) {
+	t.Parallel()
+	f := files(t)
+	mustSM(t, "keygen", "--out", f("key"), "--pub", f("pub"))
+	write(t, f("in"), "x")
+	mustSM(t, "sign", "--key", f("key"), "--in", f("in"), "--out", f("sig"))
+	for _, name := range []string{"key", "pub", "sig"} {
+		write(t, f("long."+name), read(t, f(name))+strings.Repeat("\n", 100_000))
+	}
+	for name, args := range map[string][]string{
+		"private key": {"sign", "--key", f("long.key"), "--in", f("in"), "--out", f("o")},
+		"public key":  {"verify", "--key", f("long.pub"), "--in", f("in"), "--sig", f("sig")},
+		"signature":   {"verify", "--key", f("pub"), "--in", f("in"), "--sig", f("long.sig")},
+	} {
+		if _, code := runSM(t, "", args...); code != exitFailed {
+			t.Errorf("%s: exit %d", name, code)
+		}
 	}
 }

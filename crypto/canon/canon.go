@@ -15,9 +15,14 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// ErrNotCanonical reports bytes that decode, but are not the one form that
-// Marshal gives their value.
-var ErrNotCanonical = errors.New("not the canonical encoding of its value")
+// Errors of Unmarshal.
+var (
+	// ErrMalformed reports bytes that are no value of the type that is asked for.
+	ErrMalformed = errors.New("not an encoding of such an object")
+	// ErrNotCanonical reports bytes that decode, but are not the one form that
+	// Marshal gives their value.
+	ErrNotCanonical = errors.New("not the canonical encoding of its value")
+)
 
 // MaxSize bounds what Unmarshal looks at, in bytes.
 const MaxSize = 4 << 20
@@ -43,11 +48,12 @@ func MustMarshal(v any) []byte {
 }
 
 // Unmarshal decodes canonical bytes into v. It refuses unknown and duplicate
-// keys, indefinite lengths, tags, trailing bytes, more than MaxSize bytes, and
-// any encoding but the one Marshal gives.
+// keys, indefinite lengths, tags, trailing bytes and more than MaxSize bytes with
+// ErrMalformed, and any encoding but the one Marshal gives with ErrNotCanonical.
+// After an error v may hold a part of what was decoded: do not use it.
 func Unmarshal(b []byte, v any) error {
 	if len(b) > MaxSize {
-		return fmt.Errorf("object of %d bytes is over the limit of %d", len(b), MaxSize)
+		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrMalformed, len(b), MaxSize)
 	}
 	mode, err := cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
@@ -63,7 +69,7 @@ func Unmarshal(b []byte, v any) error {
 		return err
 	}
 	if err := mode.Unmarshal(b, v); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	again, err := Marshal(v)
 	if err != nil {

@@ -82,8 +82,8 @@ func TestUnmarshalIsStrict(t *testing.T) {
 			t.Fatal(err)
 		}
 		var v inner
-		if err := canon.Unmarshal(b, &v); err == nil {
-			t.Errorf("%s: decoded to %+v", name, v)
+		if err := canon.Unmarshal(b, &v); !errors.Is(err, canon.ErrMalformed) && !errors.Is(err, canon.ErrNotCanonical) {
+			t.Errorf("%s: decoded to %+v, %v", name, v, err)
 		}
 	}
 	var v inner
@@ -98,7 +98,7 @@ func TestUnmarshalIsStrict(t *testing.T) {
 func TestUnmarshalIsBounded(t *testing.T) {
 	t.Parallel()
 	var b []byte
-	if err := canon.Unmarshal(make([]byte, canon.MaxSize+1), &b); err == nil {
+	if err := canon.Unmarshal(make([]byte, canon.MaxSize+1), &b); !errors.Is(err, canon.ErrMalformed) {
 		t.Error("decodes over the limit")
 	}
 	deep := append(bytes.Repeat([]byte{0x81}, 100), 0x01)
@@ -128,8 +128,16 @@ func FuzzUnmarshal(f *testing.F) {
 	f.Add([]byte{0xa0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var v object
-		if canon.Unmarshal(b, &v) == nil && !bytes.Equal(canon.MustMarshal(v), b) {
-			t.Errorf("%x is a second encoding", b)
+		var whatever any
+		for _, into := range []any{&v, &whatever} {
+			switch err := canon.Unmarshal(b, into); {
+			case err == nil:
+				if !bytes.Equal(canon.MustMarshal(into), b) {
+					t.Errorf("%x is a second encoding of a %T", b, into)
+				}
+			case !errors.Is(err, canon.ErrMalformed) && !errors.Is(err, canon.ErrNotCanonical):
+				t.Errorf("%x: %v", b, err)
+			}
 		}
 	})
 }

@@ -25,11 +25,13 @@ import (
 	"xinqiao/crypto/gm"
 )
 
-// Limits. MaxPlaintext is in bytes, of what Seal and Open take; a Writer and a
-// Reader have no limit.
+// Limits. MaxPlaintext is in bytes, of what Seal and Open take. A Writer and a
+// Reader go on to MaxStream (16 TiB): there one key has encrypted 2^40 blocks, and
+// what that tells about the text is still below 2^-48.
 const (
 	MaxRecipients = 16
 	MaxPlaintext  = 64 << 20
+	MaxStream     = maxChunks * chunkSize
 )
 
 const (
@@ -39,21 +41,27 @@ const (
 	fixed          = len(magic) + 4 // what stands before the header
 	chunkSize      = 64 << 10
 	sealedChunk    = chunkSize + gm.TagSize
+	maxChunks      = 1 << 28
 	saltSize       = 32
 	contentKeySize = 32
 	maxHeader      = 16 << 10
 	maxWrapped     = 512
 )
 
-// Errors of Open.
+// Errors of this package.
 var (
 	// ErrOpen is the one answer to every cryptographic failure: a wrong key, a
-	// wrong context, changed, cut or reordered bytes.
+	// wrong context, changed, cut, repeated or reordered bytes.
 	ErrOpen = errors.New("the envelope does not open")
 	// ErrNotRecipient reports an envelope that is addressed to others.
 	ErrNotRecipient = errors.New("the envelope is not addressed to this key")
-	// ErrFormat reports bytes that are no envelope of this version.
+	// ErrFormat reports bytes that do not begin as an envelope of this version and
+	// suite does.
 	ErrFormat = errors.New("not an envelope of this version")
+	// ErrTooLong reports a document over MaxPlaintext, or a stream over MaxStream.
+	ErrTooLong = errors.New("the document is too long")
+	// ErrClosed reports a write to a Writer that was closed.
+	ErrClosed = errors.New("the envelope is closed")
 )
 
 // A Recipient is who may open: the id under which it finds its wrapped key (the
@@ -130,9 +138,9 @@ func NewSealer(e gm.Engine, rand io.Reader, to ...Recipient) (*Sealer, error) {
 // only with the same context, which is not part of the message.
 func (s *Sealer) Seal(context, plaintext []byte) ([]byte, error) {
 	if len(plaintext) > MaxPlaintext {
-		return nil, fmt.Errorf("seal %d bytes: the limit is %d", len(plaintext), MaxPlaintext)
+		return nil, fmt.Errorf("seal %d bytes: %w: the limit is %d", len(plaintext), ErrTooLong, MaxPlaintext)
 	}
-	chunks := chunkCount(len(plaintext))
+	chunks := max(1, (len(plaintext)+chunkSize-1)/chunkSize)
 	out := make([]byte, 0, len(s.head)+saltSize+gm.HashSize+len(plaintext)+chunks*gm.TagSize)
 	out = append(out, s.head...)
 	out = out[:len(s.head)+saltSize]
@@ -147,7 +155,9 @@ func (s *Sealer) Seal(context, plaintext []byte) ([]byte, error) {
 	out = append(out, m.commitment...)
 	for i := range chunks {
 		n := min(chunkSize, len(plaintext))
-		out = m.seal(out, plaintext[:n], i == chunks-1)
+		if out, err = m.seal(out, plaintext[:n], i == chunks-1); err != nil {
+			return nil, err
+		}
 		plaintext = plaintext[n:]
 	}
 	return out, nil
@@ -163,8 +173,8 @@ func Seal(e gm.Engine, rand io.Reader, context, plaintext []byte, to ...Recipien
 }
 
 // Open decrypts an envelope for the recipient id, whose private key u uses. It
-// returns ErrFormat, ErrNotRecipient or ErrOpen, and plaintext only when every
-// chunk was authentic.
+// returns ErrFormat, ErrNotRecipient, ErrTooLong or ErrOpen, and plaintext only when
+// every chunk was authentic.
 func Open(e gm.Engine, id gm.Digest, u Unwrapper, context, sealed []byte) ([]byte, error) {
 	h, head, rest, err := parse(sealed)
 	if err != nil {
@@ -175,8 +185,11 @@ func Open(e gm.Engine, id gm.Digest, u Unwrapper, context, sealed []byte) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	chunks := (len(body) + sealedChunk - 1) / sealedChunk
-	plaintext := make([]byte, 0, len(body)-chunks*gm.TagSize)
+	chunks := max(1, (len(body)+sealedChunk-1)/sealedChunk)
+	if len(body)-chunks*gm.TagSize > MaxPlaintext {
+		return nil, fmt.Errorf("open %d bytes: %w: the limit is %d", len(sealed), ErrTooLong, MaxPlaintext)
+	}
+	plaintext := make([]byte, 0, len(body))
 	for i := range chunks {
 		n := min(sealedChunk, len(body))
 		if plaintext, err = m.open(plaintext, body[:n], i == chunks-1); err != nil {
@@ -209,7 +222,8 @@ func unlock(e gm.Engine, id gm.Digest, u Unwrapper, context []byte, h header, he
 	return m, nil
 }
 
-// parse splits an envelope and checks everything that needs no key.
+// parse splits an envelope and checks everything before the chunks that needs no
+// key.
 func parse(sealed []byte) (h header, head, rest []byte, err error) {
 	n, err := headerLength(sealed)
 	if err != nil || len(sealed)-fixed < n {
@@ -219,13 +233,7 @@ func parse(sealed []byte) (h header, head, rest []byte, err error) {
 	if h, err = parseHeader(head); err != nil {
 		return h, nil, nil, err
 	}
-	body := len(rest) - saltSize - gm.HashSize
-	last := body % sealedChunk
-	switch {
-	case body < gm.TagSize, body > MaxPlaintext+chunkCount(MaxPlaintext)*gm.TagSize:
-		return h, nil, nil, ErrFormat
-	case last > 0 && last < gm.TagSize, last == gm.TagSize && body > gm.TagSize:
-		// A last chunk without content stands only for an empty plaintext.
+	if len(rest) < saltSize+gm.HashSize {
 		return h, nil, nil, ErrFormat
 	}
 	return h, head, rest, nil
@@ -283,16 +291,32 @@ func deriveMessage(e gm.Engine, contentKey, salt []byte, headSum gm.Digest, cont
 	contextSum := e.Sum(context)
 	info := domain + "\x00" + string(headSum[:]) + string(contextSum[:])
 	okm := gm.Derive(e, contentKey, salt, info, gm.HashSize+gm.SM4KeySize)
+	defer clear(okm[gm.HashSize:])
 	aead, err := e.NewAEAD(okm[gm.HashSize:])
 	return &message{commitment: okm[:gm.HashSize], aad: contextSum[:], aead: aead}, err
 }
 
-func (m *message) seal(dst, chunk []byte, last bool) []byte {
-	return m.aead.Seal(dst, m.nonce(last), chunk, m.aad)
+// seal appends the next chunk, sealed, to dst. Every chunk but the last is full.
+func (m *message) seal(dst, chunk []byte, last bool) ([]byte, error) {
+	nonce, err := m.nonce(last)
+	if err != nil {
+		return nil, err
+	}
+	return m.aead.Seal(dst, nonce, chunk, m.aad), nil
 }
 
+// open appends the content of the next chunk to dst, or nothing. A last chunk
+// without content stands only for an empty document, so that no document has two
+// envelopes.
 func (m *message) open(dst, chunk []byte, last bool) ([]byte, error) {
-	out, err := m.aead.Open(dst, m.nonce(last), chunk, m.aad)
+	if len(chunk) < gm.TagSize || len(chunk) == gm.TagSize && m.next > 0 {
+		return nil, ErrOpen
+	}
+	nonce, err := m.nonce(last)
+	if err != nil {
+		return nil, err
+	}
+	out, err := m.aead.Open(dst, nonce, chunk, m.aad)
 	if err != nil {
 		return nil, ErrOpen
 	}
@@ -301,14 +325,15 @@ func (m *message) open(dst, chunk []byte, last bool) ([]byte, error) {
 
 // nonce numbers the chunks. Repeating it from zero is safe because each message
 // has its own key.
-func (m *message) nonce(last bool) []byte {
+func (m *message) nonce(last bool) ([]byte, error) {
+	if m.next >= maxChunks {
+		return nil, ErrTooLong
+	}
 	n := make([]byte, gm.NonceSize)
 	binary.BigEndian.PutUint64(n[3:11], m.next)
 	m.next++
 	if last {
 		n[11] = 1
 	}
-	return n
+	return n, nil
 }
-
-func chunkCount(n int) int { return max(1, (n+chunkSize-1)/chunkSize) }

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 	"testing"
@@ -19,6 +18,7 @@ import (
 // holder is a recipient with its private key.
 type holder struct {
 	Recipient
+	t      testing.TB
 	engine gm.Engine
 	key    *gm.PrivateKey
 }
@@ -31,15 +31,17 @@ func newHolder(t testing.TB, e gm.Engine) holder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return holder{Recipient{KeyID(e, key.Public()), key.Public()}, e, key}
+	return holder{Recipient{KeyID(e, key.Public()), key.Public()}, t, e, key}
 }
 
-// open is Open; a Reader must come to the same verdict.
+// open is Open; a Reader must come to the same verdict, so that every test here is
+// one of both.
 func (h holder) open(context, sealed []byte) ([]byte, error) {
+	h.t.Helper()
 	whole, err := Open(h.engine, h.ID, h, context, sealed)
 	streamed, streamErr := h.stream(context, bytes.NewReader(sealed))
-	if (err == nil) != (streamErr == nil) || err == nil && !bytes.Equal(whole, streamed) {
-		return nil, fmt.Errorf("a Reader says %v where Open says %v", streamErr, err)
+	if !errors.Is(streamErr, err) || err == nil && !bytes.Equal(whole, streamed) {
+		h.t.Errorf("Open gives %d bytes and %v, a Reader %d bytes and %v", len(whole), err, len(streamed), streamErr)
 	}
 	return whole, err
 }
@@ -180,20 +182,31 @@ func TestOneEnvelopePerText(t *testing.T) {
 		t.Fatal(err)
 	}
 	salt := make([]byte, saltSize)
-	m, err := deriveMessage(e, s.key[:], salt, s.headSum, nil)
-	if err != nil {
-		t.Fatal(err)
+	crafted := func(parts ...[]byte) []byte {
+		t.Helper()
+		m, err := deriveMessage(e, s.key[:], salt, s.headSum, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed := append(append(bytes.Clone(s.head), salt...), m.commitment...)
+		for i, part := range parts {
+			if sealed, err = m.seal(sealed, part, i == len(parts)-1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return sealed
 	}
-	start := append(append(bytes.Clone(s.head), salt...), m.commitment...)
-	honest := m.seal(bytes.Clone(start), text(chunkSize), true)
-	m.next = 0
-	if _, err := to.open(nil, honest); err != nil {
+	if _, err := to.open(nil, crafted(text(chunkSize))); err != nil {
 		t.Fatalf("the usual form: %v", err)
 	}
-	second := m.seal(bytes.Clone(start), text(chunkSize), false)
-	second = m.seal(second, nil, true)
-	if _, err := to.open(nil, second); !errors.Is(err, ErrFormat) {
-		t.Errorf("the second form: %v", err)
+	for name, second := range map[string][]byte{
+		"an empty chunk at the end": crafted(text(chunkSize), nil),
+		"short chunks":              crafted(text(10), text(10)),
+		"an empty chunk first":      crafted(nil, text(10)),
+	} {
+		if got, err := to.open(nil, second); !errors.Is(err, ErrOpen) || got != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -250,6 +263,13 @@ func TestSealerIsConcurrent(t *testing.T) {
 				}
 				if got, err := to.open(nil, sealed); err != nil || !bytes.Equal(got, want) {
 					t.Errorf("%s: %v", e.Name(), err)
+				}
+				var stream bytes.Buffer
+				if err := sealStream(s, &stream, nil, want, 100); err != nil {
+					t.Error(err)
+				}
+				if got, err := to.open(nil, stream.Bytes()); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%s, streamed: %v", e.Name(), err)
 				}
 			})
 		}
@@ -362,6 +382,8 @@ func TestMalformedHeaders(t *testing.T) {
 		"other magic":    append([]byte("XQE2"), build(header{gm.Suite, []wrapped{one}})[4:]...),
 		"length 4 GiB":   append([]byte(magic), 255, 255, 255, 255, 0),
 		"other suite":    build(header{"SM-2", []wrapped{one}}),
+		"empty suite":    build(header{"", []wrapped{one}}),
+		"no suite":       build(map[int]any{2: []wrapped{one}}),
 		"no recipients":  build(header{gm.Suite, nil}),
 		"too many":       build(header{gm.Suite, many}),
 		"the same twice": build(header{gm.Suite, []wrapped{one, one}}),
@@ -402,35 +424,5 @@ func TestSealRefuses(t *testing.T) {
 		if _, err := Seal(gm.Emmansun(), bytes.NewReader(make([]byte, n)), nil, nil, to.Recipient); err == nil {
 			t.Errorf("sealed with %d random bytes", n)
 		}
-	}
-}
-
-func FuzzOpen(f *testing.F) {
-	to := newHolder(f, gm.Emmansun())
-	f.Add(seal(f, nil, []byte("seed"), to))
-	f.Add([]byte(magic))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if _, err := to.open([]byte("another context than any seed's"), b); err == nil {
-			t.Error("opens")
-		}
-	})
-}
-
-func BenchmarkSeal(b *testing.B) {
-	to := newHolder(b, gm.Emmansun())
-	for _, n := range []int{1 << 10, 1 << 20} {
-		plaintext := text(n)
-		s, err := NewSealer(gm.Emmansun(), rand.Reader, to.Recipient)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			b.SetBytes(int64(n))
-			for b.Loop() {
-				if _, err := s.Seal(nil, plaintext); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
 	}
 }

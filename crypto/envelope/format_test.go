@@ -21,7 +21,7 @@ const (
 )
 
 // oldHolder has the private key whose scalar is n, n+1, n+2 and so on.
-func oldHolder(t *testing.T, e gm.Engine, n byte) holder {
+func oldHolder(t testing.TB, e gm.Engine, n byte) holder {
 	t.Helper()
 	scalar := make([]byte, 32)
 	for i := range scalar {
@@ -31,10 +31,10 @@ func oldHolder(t *testing.T, e gm.Engine, n byte) holder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return holder{Recipient{KeyID(e, key.Public()), key.Public()}, e, key}
+	return holder{Recipient{KeyID(e, key.Public()), key.Public()}, t, e, key}
 }
 
-func sealedOnce(t *testing.T) []byte {
+func sealedOnce(t testing.TB) []byte {
 	t.Helper()
 	if *update {
 		e := gm.Emmansun()
@@ -93,17 +93,16 @@ func holdOpening(t *testing.T, sealed []byte) {
 func holdSealing(t *testing.T, sealed []byte) {
 	t.Helper()
 	e := gm.Emmansun()
-	h, head, rest, err := parse(sealed)
+	header, head, rest, err := parse(sealed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := oldHolder(t, e, 9)
-	key, err := old.Unwrap(h.find(old.ID).Key)
+	h := oldHolder(t, e, 9)
+	key, err := h.Unwrap(header.find(h.ID).Key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	salt := rest[:saltSize]
-	s := &Sealer{engine: e, rand: bytes.NewReader(salt), head: head, headSum: e.Sum(head), key: [contentKeySize]byte(key)}
+	s := &Sealer{engine: e, rand: bytes.NewReader(rest[:saltSize]), head: head, headSum: e.Sum(head), key: [contentKeySize]byte(key)}
 	if got, err := s.Seal([]byte(sealedContext), []byte(sealedText)); err != nil || !bytes.Equal(got, sealed) {
 		t.Errorf("sealed again with the same salt: %v\n%x\nwas\n%x", err, got, sealed)
 	}

@@ -2,19 +2,17 @@ package envelope
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 
 	"xinqiao/crypto/gm"
 )
 
-// errFinished reports a write behind the end of a document.
-var errFinished = errors.New("write to an envelope that is finished")
-
 // A Writer seals a document of any length while it is written, in the memory of
-// one chunk. The result is the envelope that Seal would make. Without Close it is
-// no envelope: nobody opens it.
+// one chunk. The result is the envelope that Seal would make.
+//
+// Close declares the document whole, so it must not be deferred: whoever stops
+// half-way leaves the Writer unclosed, and nobody opens what it wrote.
 type Writer struct {
 	to      io.Writer
 	message *message
@@ -36,15 +34,16 @@ func (s *Sealer) NewWriter(to io.Writer, context []byte) (*Writer, error) {
 	}
 	w := &Writer{to: to, message: m, pending: make([]byte, 0, chunkSize), sealed: make([]byte, 0, sealedChunk)}
 	for _, part := range [][]byte{s.head, salt, m.commitment} {
-		if _, err := to.Write(part); err != nil {
-			return nil, fmt.Errorf("write the envelope: %w", err)
+		if err := w.write(part); err != nil {
+			return nil, err
 		}
 	}
 	return w, nil
 }
 
-// Write seals what fills chunks and keeps the rest. After an error the envelope
-// cannot be completed.
+// Write seals what fills chunks and keeps the rest. After an error, which is that
+// of the underlying writer, io.ErrShortWrite or ErrTooLong, everything fails with it
+// and the envelope cannot be completed; after Close with ErrClosed.
 func (w *Writer) Write(p []byte) (n int, err error) {
 	if w.err != nil {
 		return 0, w.err
@@ -63,6 +62,7 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 }
 
 // Close seals the last chunk. It does not close what the envelope is written to.
+// A second Close is ErrClosed.
 func (w *Writer) Close() error {
 	if w.err != nil {
 		return w.err
@@ -70,24 +70,36 @@ func (w *Writer) Close() error {
 	if err := w.flush(true); err != nil {
 		return err
 	}
-	w.err = errFinished
+	w.err = ErrClosed
 	return nil
 }
 
 func (w *Writer) flush(last bool) error {
-	w.sealed = w.message.seal(w.sealed[:0], w.pending, last)
+	w.sealed, w.err = w.message.seal(w.sealed[:0], w.pending, last)
 	clear(w.pending)
 	w.pending = w.pending[:0]
-	if _, err := w.to.Write(w.sealed); err != nil {
-		w.err = fmt.Errorf("write the envelope: %w", err)
+	if w.err == nil {
+		w.err = w.write(w.sealed)
 	}
 	return w.err
+}
+
+func (w *Writer) write(b []byte) error {
+	n, err := w.to.Write(b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return fmt.Errorf("write the envelope: %w", err)
+	}
+	return nil
 }
 
 // A Reader opens an envelope of any length while it is read, in the memory of two
 // chunks. Every byte that it returns is authentic and in its place; that the
 // document is whole is known only from io.EOF. Whoever stops before, or meets
 // another error, holds the beginning of a document and must not take it for one.
+// The envelope ends where the stream below does. Any error is final.
 type Reader struct {
 	from    *bufio.Reader
 	message *message
@@ -99,7 +111,7 @@ type Reader struct {
 // NewReader begins to open an envelope for the recipient id, whose private key u
 // uses. It returns ErrFormat, ErrNotRecipient, ErrOpen or an error of from.
 func NewReader(e gm.Engine, id gm.Digest, u Unwrapper, context []byte, from io.Reader) (*Reader, error) {
-	r := &Reader{from: bufio.NewReaderSize(from, sealedChunk+1)}
+	r := &Reader{from: bufio.NewReaderSize(source{from}, sealedChunk+1)}
 	head, err := r.take(nil, fixed)
 	if err != nil {
 		return nil, err
@@ -124,6 +136,19 @@ func NewReader(e gm.Engine, id gm.Digest, u Unwrapper, context []byte, from io.R
 	}
 	r.chunk = make([]byte, sealedChunk)
 	return r, nil
+}
+
+// source tells a stream that broke off from one that ended: io.ReadFull makes
+// io.ErrUnexpectedEOF of an early end, and some streams, such as the body of an HTTP
+// response, give it of their own when they are cut.
+type source struct{ io.Reader }
+
+func (s source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err == io.ErrUnexpectedEOF {
+		err = fmt.Errorf("the stream broke off: %w", err)
+	}
+	return n, err
 }
 
 // take appends n bytes; an envelope that ends before is none.
@@ -161,24 +186,13 @@ func (r *Reader) Read(p []byte) (int, error) {
 // that was not sealed as the last, something was cut off.
 func (r *Reader) advance() {
 	n, err := io.ReadFull(r.from, r.chunk)
-	whole := err == nil
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		err = nil
-	}
-	last := !whole
-	if err == nil && whole {
+	last := err == io.EOF || err == io.ErrUnexpectedEOF
+	if err == nil {
 		_, err = r.from.Peek(1)
-		if last = err == io.EOF; last {
-			err = nil
-		}
+		last = err == io.EOF
 	}
-	switch {
-	case err != nil:
+	if err != nil && !last {
 		r.err = fmt.Errorf("read the envelope: %w", err)
-		return
-	case n < gm.TagSize, n == gm.TagSize && r.message.next > 0:
-		// A last chunk without content stands only for an empty document.
-		r.err = ErrOpen
 		return
 	}
 	if r.plain, r.err = r.message.open(r.chunk[:0], r.chunk[:n], last); r.err == nil && last {

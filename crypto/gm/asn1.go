@@ -1,14 +1,11 @@
 package gm
 
 import (
-	"errors"
 	"math/big"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
-
-var errSignature = errors.New("not a DER-encoded SM2 signature")
 
 // ASN1 returns the DER form SEQUENCE{r, s} that openssl writes.
 func (s Signature) ASN1() []byte {
@@ -21,7 +18,8 @@ func (s Signature) ASN1() []byte {
 }
 
 // ParseSignature reads the DER form and refuses every other encoding of the
-// same numbers: trailing bytes, extra elements, padding, negative numbers.
+// same numbers with ErrSignature: trailing bytes, extra elements, padding, negative
+// numbers, long forms of lengths.
 func ParseSignature(der []byte) (Signature, error) {
 	var sig Signature
 	r, s := new(big.Int), new(big.Int)
@@ -29,7 +27,7 @@ func ParseSignature(der []byte) (Signature, error) {
 	if !in.ReadASN1(&seq, asn1.SEQUENCE) || !in.Empty() ||
 		!seq.ReadASN1Integer(r) || !seq.ReadASN1Integer(s) || !seq.Empty() ||
 		r.Sign() <= 0 || s.Sign() <= 0 || r.BitLen() > 256 || s.BitLen() > 256 {
-		return sig, errSignature
+		return sig, ErrSignature
 	}
 	r.FillBytes(sig[:32])
 	s.FillBytes(sig[32:])

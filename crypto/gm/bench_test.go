@@ -2,12 +2,8 @@ package gm
 
 import (
 	"crypto/cipher"
-	"crypto/rand"
 	"fmt"
 	"testing"
-
-	esm2 "github.com/emmansun/gmsm/sm2"
-	esm4 "github.com/emmansun/gmsm/sm4"
 )
 
 func BenchmarkEngine(b *testing.B) {
@@ -73,40 +69,21 @@ func benchmarkAEAD(b *testing.B, name string, aead cipher.AEAD, data []byte) {
 	})
 }
 
-// BenchmarkDirect is emmansun's library as a program would call it without this
-// package: what the wrap costs is the difference to BenchmarkEngine/emmansun.
-func BenchmarkDirect(b *testing.B) {
-	key, msg := newKey(b), make([]byte, 200)
-	pub := key.Public().emmansun()
-	sig, err := key.key.SignWithSM2(rand.Reader, []byte(DefaultUID), msg)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Run("sign", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := key.key.SignWithSM2(rand.Reader, []byte(DefaultUID), msg); err != nil {
-				b.Fatal(err)
+// BenchmarkDerive is what a message's own keys cost, as an envelope derives them.
+func BenchmarkDerive(b *testing.B) {
+	secret, salt, info := make([]byte, 32), make([]byte, 32), string(make([]byte, 84))
+	for _, e := range engines() {
+		b.Run(e.Name()+"/hmac", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				HMAC(e, secret, salt)
 			}
-		}
-	})
-	b.Run("verify", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if !esm2.VerifyASN1WithSM2(pub, []byte(DefaultUID), msg, sig) {
-				b.Fatal("rejected")
+		})
+		b.Run(e.Name()+"/derive", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				Derive(e, secret, salt, info, HashSize+SM4KeySize)
 			}
-		}
-	})
-	for _, size := range []int{1 << 10, 1 << 20} {
-		block, err := esm4.NewCipher(make([]byte, SM4KeySize))
-		if err != nil {
-			b.Fatal(err)
-		}
-		aead, err := cipher.NewGCM(block)
-		if err != nil {
-			b.Fatal(err)
-		}
-		benchmarkAEAD(b, "emmansun", aead, make([]byte, size))
+		})
 	}
 }

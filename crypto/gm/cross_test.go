@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"math/big"
 	"strings"
 	"testing"
@@ -13,37 +12,6 @@ import (
 	tsm2 "github.com/tjfoc/gmsm/sm2"
 	"pgregory.net/rapid"
 )
-
-// fixed yields the same bytes for ever.
-type fixed []byte
-
-func (f fixed) Read(b []byte) (int, error) {
-	n := copy(b, f)
-	if n < len(b) {
-		return n, io.ErrUnexpectedEOF
-	}
-	return n, nil
-}
-
-// TestForcedNonce is the signing half of GM/T 0003.5, annex A, which only the
-// bare library lets a caller reproduce.
-func TestForcedNonce(t *testing.T) {
-	t.Parallel()
-	key, err := NewPrivateKey(unhex(vectorKey))
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := new(big.Int).SetBytes(unhex("59276e27d506861a 16680f3ad9c02dcc ef3cc1fa3cdbe4ce 6d54b80deac1bc21"))
-	random := fixed(k.Sub(k, big.NewInt(1)).FillBytes(make([]byte, 40)))
-	r, s, err := tsm2.Sm2Sign(key.tjfoc(), []byte("message digest"), []byte(DefaultUID), random)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := fmt.Sprintf("%064x%064x", r, s); got != strings.ReplaceAll("f5a03b0648d2c463 0eeac513e1bb81a1 5944da3827d5b741 43ac7eaceee720b3 "+
-		"b1b6aa29df212fd8 763182bc0d421ca1 bb9038fd1f7f42d4 840b69c485bbc1aa", " ", "") {
-		t.Errorf("signature %s", got)
-	}
-}
 
 func drawKey(t *rapid.T) *PrivateKey {
 	for {
@@ -202,6 +170,38 @@ func TestPreimageIsUnambiguous(t *testing.T) {
 			t.Fatal("two objects share a preimage")
 		}
 	})
+}
+
+// TestSuiteIsSigned: what was signed, committed to or derived under another suite
+// or none holds under this one nowhere.
+func TestSuiteIsSigned(t *testing.T) {
+	t.Parallel()
+	const domain = "xinqiao/test/v1"
+	key, body := newKey(t), []byte("body")
+	this := Preimage(domain, body)
+	if !bytes.HasPrefix(this, []byte(Suite+"\x00"+domain+"\x00")) {
+		t.Fatalf("the preimage is %q", this)
+	}
+	for name, other := range map[string][]byte{
+		"another suite": append([]byte("SM-2"), this[len(Suite):]...),
+		"an empty one":  this[len(Suite):],
+		"no suite":      this[len(Suite)+1:],
+		"its beginning": append([]byte("SM-"), this[len(Suite):]...),
+		"lower case":    append([]byte("sm-1"), this[len(Suite):]...),
+	} {
+		for _, e := range engines() {
+			sig, err := e.Sign(key, other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v := VerifyBoth(Emmansun(), Tjfoc(), key.Public(), this, sig); v != AgreeInvalid {
+				t.Errorf("%s, %s: verdict %v", e.Name(), name, v)
+			}
+			if e.Sum(other) == Commit(e, domain, nil, body) {
+				t.Errorf("%s, %s: the same commitment", e.Name(), name)
+			}
+		}
+	}
 }
 
 // TestDerive checks HKDF-SM3 against the vectors of no standard (there is none):

@@ -2,8 +2,17 @@ package gm
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"math/big"
 	"testing"
+
+	esm2 "github.com/emmansun/gmsm/sm2"
+	tsm2 "github.com/tjfoc/gmsm/sm2"
 )
+
+// More seeds are in testdata/fuzz: one for each malformation that a parser here
+// refuses and each vector that it takes. `go test` runs them all.
 
 func FuzzParseSignature(f *testing.F) {
 	f.Add([]byte{})
@@ -82,6 +91,83 @@ func FuzzParsePEM(f *testing.F) {
 		}
 		if key, err := ParsePublicPEM(file); err == nil && key.IsZero() {
 			t.Error("the zero key was read")
+		}
+	})
+}
+
+// FuzzVerify: the engines never differ, and with the key of GM/T 0003.5 nothing
+// verifies but the standard's own example.
+func FuzzVerify(f *testing.F) {
+	key, err := NewPrivateKey(unhex(vectorKey))
+	if err != nil {
+		f.Fatal(err)
+	}
+	message := []byte("message digest")
+	vector := unhex("f5a03b0648d2c463 0eeac513e1bb81a1 5944da3827d5b741 43ac7eaceee720b3" +
+		"b1b6aa29df212fd8 763182bc0d421ca1 bb9038fd1f7f42d4 840b69c485bbc1aa")
+	f.Add(message, vector)
+	f.Fuzz(func(t *testing.T, msg, b []byte) {
+		var sig Signature
+		copy(sig[:], b)
+		want := AgreeInvalid
+		if bytes.Equal(msg, message) && sig == Signature(vector) {
+			want = AgreeValid
+		}
+		if got := VerifyBoth(Emmansun(), Tjfoc(), key.Public(), msg, sig); got != want {
+			t.Errorf("%q, %x: %v", msg, sig, got)
+		}
+	})
+}
+
+// FuzzPublicKeyOf plays a certificate with any numbers on any curve.
+func FuzzPublicKeyOf(f *testing.F) {
+	key, err := NewPrivateKey(unhex(vectorKey))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(key.Public().Bytes()[1:33], key.Public().Bytes()[33:], byte(0))
+	f.Fuzz(func(t *testing.T, bx, by []byte, kind byte) {
+		x, y := new(big.Int).SetBytes(bx), new(big.Int).SetBytes(by)
+		if kind&0x80 != 0 {
+			x.Neg(x)
+		}
+		var pub any
+		switch kind & 3 {
+		case 0:
+			pub = &tsm2.PublicKey{Curve: tsm2.P256Sm2(), X: x, Y: y}
+		case 1:
+			//lint:ignore SA1019 raw points are what must be refused
+			pub = &ecdsa.PublicKey{Curve: esm2.P256(), X: x, Y: y}
+		case 2:
+			//lint:ignore SA1019 raw points are what must be refused
+			pub = &ecdsa.PublicKey{Curve: elliptic.P256(), X: x, Y: y}
+		case 3:
+			pub = &tsm2.PublicKey{Curve: elliptic.P256(), X: x, Y: y}
+		}
+		p, err := PublicKeyOf(pub)
+		if err != nil {
+			if !p.IsZero() {
+				t.Error("a key beside an error")
+			}
+			return
+		}
+		px, py := p.xy()
+		if kind&3 > 1 || px.Cmp(x) != 0 || py.Cmp(y) != 0 || !p.Tjfoc().IsOnCurve(x, y) {
+			t.Errorf("%T with %x, %x is taken for %v", pub, x, y, p)
+		}
+	})
+}
+
+func FuzzNewPrivateKey(f *testing.F) {
+	f.Add(unhex(vectorKey))
+	f.Fuzz(func(t *testing.T, scalar []byte) {
+		key, err := NewPrivateKey(scalar)
+		d, n := new(big.Int).SetBytes(scalar), tsm2.P256Sm2().Params().N
+		if ok := len(scalar) == 32 && d.Sign() > 0 && d.Cmp(new(big.Int).Sub(n, big.NewInt(2))) <= 0; ok != (err == nil) {
+			t.Fatalf("%x: %v", scalar, err)
+		}
+		if err == nil && !bytes.Equal(key.Scalar(), scalar) {
+			t.Errorf("%x comes back as another scalar", scalar)
 		}
 	})
 }

@@ -44,12 +44,13 @@ type Signature [SignatureSize]byte
 
 // Errors of this package.
 var (
-	ErrKey     = errors.New("not a usable SM2 key")
-	ErrDecrypt = errors.New("SM2 decryption failed")
+	ErrKey       = errors.New("not a usable SM2 key")
+	ErrDecrypt   = errors.New("SM2 decryption failed")
+	ErrSignature = errors.New("not a DER-encoded SM2 signature")
 )
 
-// Engine is one complete implementation of the suite. Engines hold no keys and
-// are safe for concurrent use.
+// Engine is one complete implementation of the suite. Engines hold no private
+// keys and are safe for concurrent use. A program makes one and passes it on.
 type Engine interface {
 	// Name identifies the engine in logs and metrics.
 	Name() string

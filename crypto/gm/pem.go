@@ -17,6 +17,10 @@ const (
 	pemPublic    = "PUBLIC KEY"
 )
 
+// MaxKeyFile bounds a key file, in bytes. Even with a page of text around the key
+// it is far from that; a parser of PEM looks at all of a file for its first block.
+const MaxKeyFile = 64 << 10
+
 // ErrKeyFile reports a file that is no SM2 key in the form that is asked for.
 var ErrKeyFile = errors.New("not an SM2 key file")
 
@@ -55,12 +59,12 @@ func MarshalPrivatePEM(key *PrivateKey) []byte {
 
 // ParsePrivatePEM reads the first block of a plain PKCS #8 file. It refuses
 // other curves, scalars out of range, and a public key that does not belong to
-// the private one.
+// the private one. Its errors are ErrKeyFile and ErrKey.
 func ParsePrivatePEM(file []byte) (*PrivateKey, error) {
-	block, _ := pem.Decode(file)
+	block, err := firstBlock(file)
 	switch {
-	case block == nil:
-		return nil, fmt.Errorf("%w: it holds no PEM block", ErrKeyFile)
+	case err != nil:
+		return nil, err
 	case block.Type == pemEncrypted:
 		return nil, fmt.Errorf("%w: it is encrypted; decrypt it with `openssl pkcs8 -in KEY -out PLAIN`", ErrKeyFile)
 	case block.Type != pemPrivate:
@@ -71,10 +75,23 @@ func ParsePrivatePEM(file []byte) (*PrivateKey, error) {
 	in, seq := cryptobyte.String(block.Bytes), cryptobyte.String(nil)
 	// RFC 5208 allows attributes after the key; openssl writes none, and they are not read.
 	if !in.ReadASN1(&seq, asn1.SEQUENCE) || !in.Empty() || !seq.ReadASN1Integer(&version) || version != 0 ||
-		!readAlgorithm(&seq) || !seq.ReadASN1(&inner, asn1.OCTET_STRING) {
+		!readAlgorithm(&seq) || !seq.ReadASN1(&inner, asn1.OCTET_STRING) ||
+		!seq.SkipOptionalASN1(asn1.Tag(0).ContextSpecific().Constructed()) || !seq.Empty() {
 		return nil, fmt.Errorf("%w: not PKCS #8 for the SM2 curve", ErrKeyFile)
 	}
 	return parseECPrivateKey(inner)
+}
+
+// firstBlock finds the first PEM block of a key file.
+func firstBlock(file []byte) (*pem.Block, error) {
+	if len(file) > MaxKeyFile {
+		return nil, fmt.Errorf("%w: it has %d bytes, the limit is %d", ErrKeyFile, len(file), MaxKeyFile)
+	}
+	block, _ := pem.Decode(file)
+	if block == nil {
+		return nil, fmt.Errorf("%w: it holds no PEM block", ErrKeyFile)
+	}
+	return block, nil
 }
 
 // parseECPrivateKey reads the ECPrivateKey of RFC 5915.
@@ -98,8 +115,8 @@ func parseECPrivateKey(in cryptobyte.String) (*PrivateKey, error) {
 		return nil, err
 	}
 	if hasPublic {
-		var bits stdasn1.BitString
-		if !public.ReadASN1BitString(&bits) || !public.Empty() || string(bits.RightAlign()) != string(key.public.point[:]) {
+		var point []byte
+		if !public.ReadASN1BitStringAsBytes(&point) || !public.Empty() || string(point) != string(key.public.point[:]) {
 			return nil, fmt.Errorf("%w: the public key is not that of the private key", ErrKeyFile)
 		}
 	}
@@ -118,19 +135,22 @@ func MarshalPublicPEM(key PublicKey) []byte {
 }
 
 // ParsePublicPEM reads the first block of a SubjectPublicKeyInfo file with an
-// uncompressed point on the SM2 curve.
+// uncompressed point on the SM2 curve. Its errors are ErrKeyFile and ErrKey.
 func ParsePublicPEM(file []byte) (PublicKey, error) {
-	block, _ := pem.Decode(file)
-	if block == nil || block.Type != pemPublic {
-		return PublicKey{}, fmt.Errorf("%w: it does not begin with a %q block", ErrKeyFile, pemPublic)
+	block, err := firstBlock(file)
+	if err != nil {
+		return PublicKey{}, err
 	}
-	var bits stdasn1.BitString
+	if block.Type != pemPublic {
+		return PublicKey{}, fmt.Errorf("%w: it begins with %q, want %q", ErrKeyFile, block.Type, pemPublic)
+	}
+	var point []byte
 	in, seq := cryptobyte.String(block.Bytes), cryptobyte.String(nil)
 	if !in.ReadASN1(&seq, asn1.SEQUENCE) || !in.Empty() || !readAlgorithm(&seq) ||
-		!seq.ReadASN1BitString(&bits) || !seq.Empty() || bits.BitLength%8 != 0 {
+		!seq.ReadASN1BitStringAsBytes(&point) || !seq.Empty() {
 		return PublicKey{}, fmt.Errorf("%w: not a public key on the SM2 curve", ErrKeyFile)
 	}
-	return ParsePublicKey(bits.Bytes)
+	return ParsePublicKey(point)
 }
 
 func addAlgorithm(b *cryptobyte.Builder) {

@@ -179,18 +179,24 @@ func testCarry(e Engine) error {
 	return nil
 }
 
-// testEncryption: GM/T 0003.5-2012, annex C, in the ASN.1 form of GM/T 0009.
+// vectorCiphertext is that of GM/T 0003.5-2012, annex C, in the ASN.1 form of
+// GM/T 0009.
+func vectorCiphertext() []byte {
+	return unhex("307c" +
+		"0220 04ebfc718e8d1798 620432268e77feb6 415e2ede0e073c0f 4f640ecd2e149a73" +
+		"0221 00 e858f9d81e5430a5 7b36daab8f950a3c 64e6ee6a63094d99 283aff767e124df0" +
+		"0420 59983c18f809e262 923c53aec295d303 83b54e39d609d160 afcb1908d0bd8766" +
+		"0413 21886ca989ca9c7d 58087307ca93092d 651efa")
+}
+
+// testEncryption decrypts vectorCiphertext, and what the engine encrypts itself.
 func testEncryption(e Engine) error {
 	key, err := NewPrivateKey(unhex(vectorKey))
 	if err != nil {
 		return err
 	}
 	message := []byte("encryption standard")
-	got, err := e.Decrypt(key, unhex("307c"+
-		"0220 04ebfc718e8d1798 620432268e77feb6 415e2ede0e073c0f 4f640ecd2e149a73"+
-		"0221 00 e858f9d81e5430a5 7b36daab8f950a3c 64e6ee6a63094d99 283aff767e124df0"+
-		"0420 59983c18f809e262 923c53aec295d303 83b54e39d609d160 afcb1908d0bd8766"+
-		"0413 21886ca989ca9c7d 58087307ca93092d 651efa"))
+	got, err := e.Decrypt(key, vectorCiphertext())
 	if err != nil {
 		return err
 	}
