@@ -22,9 +22,11 @@ const (
 	KindAck    Kind = 2 // the requester has opened answers
 	KindFact   Kind = 3 // a fact that decisions rest on was set or withdrawn
 	KindView   Kind = 4 // a person has searched, revealed or exported
+	KindClock  Kind = 5 // a quorum of the members has seen a time go by
 )
 
-var kindNames = map[Kind]string{KindAccess: "access", KindAck: "ack", KindFact: "fact", KindView: "view"}
+var kindNames = map[Kind]string{KindAccess: "access", KindAck: "ack", KindFact: "fact", KindView: "view",
+	KindClock: "clock"}
 
 // String returns the kind's name in the API and in metrics.
 func (k Kind) String() string {
@@ -33,6 +35,10 @@ func (k Kind) String() string {
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
+
+// controls reports whether later decisions rest on entries of the kind, so that
+// both engines verify their frames on every node.
+func (k Kind) controls() bool { return k == KindFact || k == KindClock }
 
 // ID identifies an entry; its author chooses it (UUIDv7, RFC 9562) and uses it
 // again when it sends the entry again. IDs are unique per author.
@@ -77,6 +83,7 @@ type Entry struct {
 	Ack    *Ack          `cbor:"7,keyasint,omitempty"`
 	Fact   *FactChange   `cbor:"8,keyasint,omitempty"`
 	View   *Viewing      `cbor:"9,keyasint,omitempty"`
+	Clock  *Clock        `cbor:"10,keyasint,omitempty"`
 }
 
 // Ack tells that the requester has opened the answers of these accesses.
@@ -132,9 +139,10 @@ func (e Entry) check() error {
 	case !e.Author.Valid():
 		return bad("no author")
 	}
-	var present [5]bool
+	var present [6]bool
 	present[KindAccess], present[KindAck] = e.Access != nil, e.Ack != nil
 	present[KindFact], present[KindView] = e.Fact != nil, e.View != nil
+	present[KindClock] = e.Clock != nil
 	for kind, there := range present {
 		if there != (Kind(kind) == e.Kind) {
 			return bad("content does not match the kind")
@@ -145,6 +153,8 @@ func (e Entry) check() error {
 		return e.Access.check(e.Author)
 	case KindFact:
 		return e.Fact.check()
+	case KindClock:
+		return e.Clock.check()
 	case KindAck:
 		if !e.Ack.Holder.Valid() || len(e.Ack.Entries) == 0 || len(e.Ack.Entries) > 256 {
 			return bad("an acknowledgement names a holder and 1 to 256 entries")

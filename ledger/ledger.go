@@ -51,6 +51,7 @@ type Ledger struct {
 	cfg    Config
 	idents *Identities
 	queue  chan *appending
+	clocks chan *appending // a clock entry that goes in front of the queue
 	halt   chan struct{}
 	stop   chan struct{}
 	once   sync.Once
@@ -72,6 +73,9 @@ type Ledger struct {
 	changed  chan struct{}          // closed and replaced whenever something above changes
 	haltErr  error
 	cosigned cosignState
+	// clockOld is the witnessed time that had grown old when a frame was to be
+	// written, Unix ms; -1 before the first.
+	clockOld int64
 	stats    Stats
 }
 
@@ -86,26 +90,29 @@ type Stats struct {
 	VerifyFailures   uint64
 	EngineMismatches uint64
 	Conflicts        uint64
-	SplitViews       uint64 // cosigned heads that contradict this tree: a fork
-	RefusedHeads     uint64 // heads that someone wanted cosigned and that contradict this tree
+	LateFrames       uint64    // committed and left out, because no quorum had witnessed their time
+	Witnessed        time.Time // zero before the first leaf
+	SplitViews       uint64    // cosigned heads that contradict this tree: a fork
+	RefusedHeads     uint64    // heads that someone wanted cosigned and that contradict this tree
 	Halted           bool
 }
 
 // Open reads the stored ledger back and starts verifying it. The replicated log
 // goes on behind AppliedIndex.
 func Open(cfg Config) (*Ledger, error) {
-	l := &Ledger{cfg: cfg, queue: make(chan *appending, 4096), halt: make(chan struct{}), stop: make(chan struct{}),
+	l := &Ledger{cfg: cfg, queue: make(chan *appending, 4096), clocks: make(chan *appending, 1), clockOld: -1, halt: make(chan struct{}), stop: make(chan struct{}),
 		state: newState(cfg.Engine, cfg.Origin, cfg.AuthorityCert), tree: merkle.New(cfg.Engine),
 		frames: map[gm.Digest]FrameRecord{}, disputed: map[gm.Digest]struct{}{}, changed: make(chan struct{}),
 		idents: NewIdentities(cfg.Engine, cfg.Identify)}
 	if l.cfg.Crash == nil {
 		l.cfg.Crash = func(string) {}
 	}
-	applied, at, err := cfg.Storage.Replay(l.restore)
+	// Ledger time is that of the newest leaf; what the disk says beside it adds nothing.
+	applied, _, err := cfg.Storage.Replay(l.restore)
 	if err != nil {
 		return nil, fmt.Errorf("read the stored ledger back: %w", err)
 	}
-	l.applied, l.state.time = applied, max(at, l.state.time)
+	l.applied = applied
 	l.stats.Flushed = l.state.size
 	if err := l.openCosigned(); err != nil {
 		return nil, err
@@ -158,7 +165,8 @@ func (l *Ledger) ApplyBatch(raftIndex uint64, cmd []byte) error {
 	if raftIndex <= l.applied {
 		return nil
 	}
-	leaves, accepted := l.state.apply(batch, frames)
+	leaves, accepted, late := l.state.apply(batch, frames)
+	l.stats.LateFrames += uint64(late)
 	next := 0
 	for _, n := range leaves {
 		hash := merkle.LeafHash(l.cfg.Engine, n.bytes)
@@ -212,6 +220,9 @@ func (l *Ledger) Stats() Stats {
 	s := l.stats
 	s.Size, s.Applied, s.Verified, s.Halted = l.state.size, l.applied, l.verified, l.haltErr != nil
 	s.CosignedSize, s.CosignedTime = l.cosigned.size, l.cosigned.at
+	if l.state.size > 0 {
+		s.Witnessed = time.UnixMilli(l.state.witnessed).UTC()
+	}
 	return s
 }
 

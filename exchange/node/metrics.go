@@ -160,17 +160,14 @@ func ledgerFigures(gauge addGauge, counter addCounter) {
 	gauge("ledger_cosigned_lag_entries", "Leaves applied and not yet covered by a cosigned checkpoint.", func(r reading) float64 {
 		return float64(r.ledger.Size - min(r.ledger.Size, r.ledger.CosignedSize))
 	})
-	gauge("ledger_checkpoint_timestamp_seconds", "When this node accepted the newest cosigned checkpoint, Unix time; 0 before the first.", func(r reading) float64 {
-		if r.ledger.CosignedTime.IsZero() {
-			return 0
-		}
-		return float64(r.ledger.CosignedTime.UnixMilli()) / 1000
-	})
+	gauge("ledger_checkpoint_timestamp_seconds", "When this node accepted the newest cosigned checkpoint, Unix time; 0 before the first.", func(r reading) float64 { return unix(r.ledger.CosignedTime) })
 	gauge("ledger_halted", "1 when this node's ledger has halted: it releases and cosigns nothing.", func(r reading) float64 { return flag(r.ledger.Halted) })
 	counter("ledger_verification_failures_total", "Frames whose signature or certificate did not hold.", func(r reading) float64 { return float64(r.ledger.VerifyFailures) })
 	counter("ledger_split_views_total", "Tree heads with a quorum of cosignatures that contradict this node's own: a fork.", func(r reading) float64 { return float64(r.ledger.SplitViews) })
 	counter("ledger_refused_heads_total", "Tree heads that this node was asked to cosign and that contradict its own.", func(r reading) float64 { return float64(r.ledger.RefusedHeads) })
 	counter("ledger_conflicts_total", "Entry ids used again for other content.", func(r reading) float64 { return float64(r.ledger.Conflicts) })
+	counter("ledger_late_frames_total", "Frames committed and left out, because nobody had witnessed the leader's time.", func(r reading) float64 { return float64(r.ledger.LateFrames) })
+	gauge("ledger_witnessed_timestamp_seconds", "Newest time that a quorum or the authority has witnessed, Unix time; 0 before the first leaf.", func(r reading) float64 { return unix(r.ledger.Witnessed) })
 	counter("crypto_engine_mismatch_total", "Signatures on which the two engines disagreed.", func(r reading) float64 { return float64(r.ledger.EngineMismatches) })
 }
 
@@ -190,6 +187,14 @@ func raftFigures(gauge addGauge, counter addCounter) {
 	counter("raft_batches_total", "Commands committed here as leader.", func(r reading) float64 { return float64(r.replica.Batches) })
 	counter("raft_refused_frames_total", "Frames refused before they were proposed.", func(r reading) float64 { return float64(r.replica.RefusedFrames) })
 	counter("raft_refused_peers_total", "Raft connections refused.", func(r reading) float64 { return float64(r.replica.RefusedPeers) })
+}
+
+// unix is t in seconds, 0 for the zero time.
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
 }
 
 func flag(b bool) float64 {

@@ -32,6 +32,7 @@ func wordsOf(lang string) words {
 			operator: "operator", rule: "rule", reasons: "reasons", sealed: "not disclosed in this file",
 			terms: map[string]string{
 				"access": "access", "ack": "acknowledgement", "fact": "fact", "view": "viewing by an officer",
+				"clock": "time witnessed by a quorum",
 				"allowed": "allowed", "no_record": "no record", "denied": "denied",
 				"committed": "committed", "stale": "stale: nothing was released on it", "refused": "refused by the ledger",
 			},
@@ -47,6 +48,7 @@ func wordsOf(lang string) words {
 		operator: "经办人", rule: "规则", reasons: "理由", sealed: "本文件未披露",
 		terms: map[string]string{
 			"access": "查询", "ack": "签收", "fact": "事实变更", "view": "人员查阅",
+			"clock": "多数部门见证的时间",
 			"allowed": "准予", "no_record": "无记录", "denied": "拒绝",
 			"committed": "已入账", "stale": "依据已变更，未据此提供数据", "refused": "台账不予生效",
 		},
