@@ -23,10 +23,11 @@ const (
 	KindFact   Kind = 3 // a fact that decisions rest on was set or withdrawn
 	KindView   Kind = 4 // a person has searched, revealed or exported
 	KindClock  Kind = 5 // a quorum of the members has seen a time go by
+	KindDenied Kind = 6 // a holder has denied more than it records one by one
 )
 
 var kindNames = map[Kind]string{KindAccess: "access", KindAck: "ack", KindFact: "fact", KindView: "view",
-	KindClock: "clock"}
+	KindClock: "clock", KindDenied: "denials"}
 
 // String returns the kind's name in the API and in metrics.
 func (k Kind) String() string {
@@ -84,6 +85,7 @@ type Entry struct {
 	Fact   *FactChange   `cbor:"8,keyasint,omitempty"`
 	View   *Viewing      `cbor:"9,keyasint,omitempty"`
 	Clock  *Clock        `cbor:"10,keyasint,omitempty"`
+	Denied *Denials      `cbor:"11,keyasint,omitempty"`
 }
 
 // Ack tells that the requester has opened the answers of these accesses.
@@ -139,10 +141,10 @@ func (e Entry) check() error {
 	case !e.Author.Valid():
 		return bad("no author")
 	}
-	var present [6]bool
+	var present [7]bool
 	present[KindAccess], present[KindAck] = e.Access != nil, e.Ack != nil
 	present[KindFact], present[KindView] = e.Fact != nil, e.View != nil
-	present[KindClock] = e.Clock != nil
+	present[KindClock], present[KindDenied] = e.Clock != nil, e.Denied != nil
 	for kind, there := range present {
 		if there != (Kind(kind) == e.Kind) {
 			return bad("content does not match the kind")
@@ -155,6 +157,8 @@ func (e Entry) check() error {
 		return e.Fact.check()
 	case KindClock:
 		return e.Clock.check()
+	case KindDenied:
+		return e.Denied.check(e.Author)
 	case KindAck:
 		if !e.Ack.Holder.Valid() || len(e.Ack.Entries) == 0 || len(e.Ack.Entries) > 256 {
 			return bad("an acknowledgement names a holder and 1 to 256 entries")

@@ -58,7 +58,7 @@ type fieldView struct {
 }
 
 // kinds are those of a ledger entry, as the filter offers them.
-func kinds() []string { return []string{"access", "ack", "fact", "view", "clock"} }
+func kinds() []string { return []string{"access", "ack", "fact", "view", "clock", "denials"} }
 
 func (c *console) ledger(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()

@@ -11,6 +11,7 @@ import (
 
 	"xinqiao/crypto/channel"
 	"xinqiao/exchange"
+	"xinqiao/exchange/broker"
 	"xinqiao/ledger"
 	"xinqiao/ledger/replica"
 	"xinqiao/ledger/store"
@@ -98,11 +99,12 @@ type reading struct {
 	replica replica.Stats
 	store   store.Stats
 	channel channel.Stats
+	denials broker.DenialStats
 	id      *identity
 }
 
 func (n *Node) readFigures() reading {
-	return reading{ledger: n.ledger.Stats(), replica: n.replica.Stats(), store: n.store.Stats(), channel: n.end.Stats(), id: n.id}
+	return reading{ledger: n.ledger.Stats(), replica: n.replica.Stats(), store: n.store.Stats(), channel: n.end.Stats(), denials: n.broker.Denials(), id: n.id}
 }
 
 func newSampler(n *Node) *sampler {
@@ -120,6 +122,8 @@ func newSampler(n *Node) *sampler {
 	counter := func(name, help string, read func(reading) float64) { add(prometheus.CounterValue, name, help, read) }
 	ledgerFigures(gauge, counter)
 	raftFigures(gauge, counter)
+	counter("exchange_denials_counted_total", "Denials beyond a requester's quota, counted instead of recorded one by one.", func(r reading) float64 { return float64(r.denials.Counted) })
+	counter("exchange_denials_summarised_total", "Denials whose summary this node has put on the ledger.", func(r reading) float64 { return float64(r.denials.Summarised) })
 	gauge("ledger_bytes", "Length of the store's file in bytes.", func(r reading) float64 { return float64(r.store.Bytes) })
 	gauge("bbolt_free_pages", "Pages of the store's file that can be used again.", func(r reading) float64 { return float64(r.store.FreePages) })
 	gauge("bbolt_open_readers", "Read transactions open on the store.", func(r reading) float64 { return float64(r.store.Readers) })
