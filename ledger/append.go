@@ -48,10 +48,8 @@ func (l *Ledger) Append(ctx context.Context, e Entry) (Placed, error) {
 	if p, ok, err := l.find(a); ok || err != nil {
 		return p, err
 	}
-	select {
-	case l.queue <- a:
-	default:
-		return Placed{}, ErrBusy
+	if err := l.admit(e, a); err != nil {
+		return Placed{}, err
 	}
 	return l.await(ctx, a)
 }
@@ -134,6 +132,7 @@ func (l *Ledger) appendLoop(r Replicator) {
 		case clock := <-l.clocks:
 			l.carry(r, []*appending{clock})
 		case first := <-l.queue:
+			l.pending.Add(-int64(len(first.raw)))
 			l.carry(r, l.gather(first))
 		}
 	}
@@ -144,6 +143,7 @@ func (l *Ledger) gather(first *appending) []*appending {
 	for len(batch) < MaxFrameEntries && size < MaxFrame/2 {
 		select {
 		case a := <-l.queue:
+			l.pending.Add(-int64(len(a.raw)))
 			batch, size = append(batch, a), size+len(a.raw)
 		default:
 			return batch

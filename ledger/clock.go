@@ -223,7 +223,7 @@ func (l *Ledger) appendClock(ctx context.Context, note checkpoint.Note) error {
 	select {
 	case l.clocks <- a:
 	default:
-		return ErrBusy
+		return Busy("ledger.Clock", PressureQueue) // an earlier one is on its way
 	}
 	_, err = l.await(ctx, a)
 	return err

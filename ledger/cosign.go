@@ -29,13 +29,19 @@ type release struct {
 // mayRelease records a release at index unless an earlier one has waited too
 // long for its checkpoint.
 func (c *cosignState) mayRelease(index uint64, now time.Time) bool {
-	if len(c.released) > 0 && now.Sub(c.released[0].at) > uncosignedRelease {
+	if c.overdue(now) {
 		return false
 	}
 	if index >= c.size {
 		c.released = append(c.released, release{index, now})
 	}
 	return true
+}
+
+// overdue reports whether a released answer has gone without a checkpoint over its
+// entry for too long.
+func (c *cosignState) overdue(now time.Time) bool {
+	return len(c.released) > 0 && now.Sub(c.released[0].at) > uncosignedRelease
 }
 
 func (c *cosignState) accept(size uint64, note []byte, now time.Time) {

@@ -158,9 +158,13 @@ func (l *Ledger) CheckFrame(frame []byte) error {
 	l.mu.RLock()
 	cert, halted := l.state.signCert(f.Dept), l.haltErr
 	now, last := l.now(), l.state.authors[f.Dept].Seq
+	pressure := l.pressed(Entry{})
 	l.mu.RUnlock()
-	if halted != nil {
+	switch {
+	case halted != nil:
 		return halted
+	case pressure != "":
+		return l.refuseBusy("ledger.CheckFrame", pressure)
 	}
 	forged := &exchange.Error{Kind: exchange.Forged, Code: exchange.CodeSignature,
 		Msg: "the frame is not signed by a member", Hint: "check that the node's certificate is the one on the ledger"}

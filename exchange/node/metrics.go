@@ -119,7 +119,9 @@ func newSampler(n *Node) *sampler {
 	gauge := func(name, help string, read func(reading) float64, label ...string) {
 		add(prometheus.GaugeValue, name, help, read, label...)
 	}
-	counter := func(name, help string, read func(reading) float64) { add(prometheus.CounterValue, name, help, read) }
+	counter := func(name, help string, read func(reading) float64, label ...string) {
+		add(prometheus.CounterValue, name, help, read, label...)
+	}
 	ledgerFigures(gauge, counter)
 	raftFigures(gauge, counter)
 	counter("exchange_denials_counted_total", "Denials beyond a requester's quota, counted instead of recorded one by one.", func(r reading) float64 { return float64(r.denials.Counted) })
@@ -152,7 +154,7 @@ func newSampler(n *Node) *sampler {
 
 type (
 	addGauge   func(name, help string, read func(reading) float64, label ...string)
-	addCounter func(name, help string, read func(reading) float64)
+	addCounter func(name, help string, read func(reading) float64, label ...string)
 )
 
 func ledgerFigures(gauge addGauge, counter addCounter) {
@@ -170,6 +172,10 @@ func ledgerFigures(gauge addGauge, counter addCounter) {
 	counter("ledger_split_views_total", "Tree heads with a quorum of cosignatures that contradict this node's own: a fork.", func(r reading) float64 { return float64(r.ledger.SplitViews) })
 	counter("ledger_refused_heads_total", "Tree heads that this node was asked to cosign and that contradict its own.", func(r reading) float64 { return float64(r.ledger.RefusedHeads) })
 	counter("ledger_conflicts_total", "Entry ids used again for other content.", func(r reading) float64 { return float64(r.ledger.Conflicts) })
+	for _, p := range ledger.Pressures() {
+		counter("ledger_busy_total", "Entries and frames refused because something was full, by what.", func(r reading) float64 { return float64(r.ledger.Busy[p]) },
+			"pressure", string(p))
+	}
 	counter("ledger_late_frames_total", "Frames committed and left out, because nobody had witnessed the leader's time.", func(r reading) float64 { return float64(r.ledger.LateFrames) })
 	gauge("ledger_witnessed_timestamp_seconds", "Newest time that a quorum or the authority has witnessed, Unix time; 0 before the first leaf.", func(r reading) float64 { return unix(r.ledger.Witnessed) })
 	counter("crypto_engine_mismatch_total", "Signatures on which the two engines disagreed.", func(r reading) float64 { return float64(r.ledger.EngineMismatches) })
@@ -189,6 +195,7 @@ func raftFigures(gauge addGauge, counter addCounter) {
 	gauge("raft_peers", "Servers in the Raft configuration.", func(r reading) float64 { return float64(r.replica.Replicas) }, "suffrage", "nonvoter")
 	gauge("raft_unsigned_voters", "Voters that no signed member entry names.", func(r reading) float64 { return float64(len(r.replica.Unsigned)) })
 	counter("raft_batches_total", "Commands committed here as leader.", func(r reading) float64 { return float64(r.replica.Batches) })
+	counter("raft_busy_total", "Frames refused because the leader's queue was full.", func(r reading) float64 { return float64(r.replica.Busy) })
 	counter("raft_refused_frames_total", "Frames refused before they were proposed.", func(r reading) float64 { return float64(r.replica.RefusedFrames) })
 	counter("raft_refused_peers_total", "Raft connections refused.", func(r reading) float64 { return float64(r.replica.RefusedPeers) })
 }
