@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -14,20 +13,6 @@ import (
 	"xinqiao/exchange"
 	"xinqiao/ledger/checkpoint"
 )
-
-// publishing runs f while the leader gathers cosignatures from ws.
-func publishing(t *testing.T, w *world, ws *witnesses, f func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		w.leader().PublishLoop(ctx, ws, func() bool { return true })
-	}()
-	f()
-	cancel()
-	<-done
-}
 
 // kinds counts the leaves of a kind on the leader.
 func (w *world) kinds(kind Kind) (n int) {
@@ -56,7 +41,7 @@ func TestClockAfterAWeekend(t *testing.T) {
 	t.Parallel()
 	for _, first := range []exchange.Dept{"minzheng", "zhujian"} {
 		inWorld(t, worldConfig{}, func(t *testing.T, w *world) {
-			publishing(t, w, &witnesses{world: w}, func() {
+			w.publishing(t, &witnesses{world: w}, func() {
 				time.Sleep(time.Second)
 				w.advance(60 * time.Hour)
 				started := time.Now()
@@ -110,7 +95,7 @@ func TestClockOfALeaderThatIsAhead(t *testing.T) {
 		}
 	}
 	inWorld(t, worldConfig{config: config}, func(t *testing.T, w *world) {
-		publishing(t, w, &witnesses{world: w}, func() {
+		w.publishing(t, &witnesses{world: w}, func() {
 			time.Sleep(time.Second)
 			w.advance(time.Hour)
 			behind.Store(int64(time.Hour))
@@ -167,7 +152,7 @@ func TestClockNeedsAQuorum(t *testing.T) {
 	t.Parallel()
 	inWorld(t, worldConfig{}, func(t *testing.T, w *world) {
 		ws := &witnesses{world: w, dead: map[exchange.Dept]bool{"gongan": true, "renshe": true}}
-		publishing(t, w, ws, func() {
+		w.publishing(t, ws, func() {
 			w.advance(60 * time.Hour)
 			if p, err := w.node("zhujian").ack("a"); !errors.Is(err, ErrNotProposed) {
 				t.Errorf("with two of four: %+v %v", p, err)
@@ -304,7 +289,7 @@ func TestClockHoldsNobodyUp(t *testing.T) {
 			}()
 		}
 		time.Sleep(2 * time.Second) // the leader's own frame is refused meanwhile
-		publishing(t, w, &witnesses{world: w}, func() {
+		w.publishing(t, &witnesses{world: w}, func() {
 			for range cap(failed) {
 				if err := <-failed; err != nil {
 					t.Error(err)

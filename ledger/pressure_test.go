@@ -153,11 +153,13 @@ func TestPressureOfUnflushedLeaves(t *testing.T) {
 	l := paperLedger(t, newMemStorage()) // nothing flushes it
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for i, cmd := range history(t, maxUnflushed) {
-		if err := l.ApplyBatch(uint64(i+1), cmd); err != nil {
+	at := uint64(0)
+	history(t, maxUnflushed, func(cmd []byte) {
+		at++
+		if err := l.ApplyBatch(at, cmd); err != nil {
 			t.Fatal(err)
 		}
-	}
+	})
 	e := ackEntry(l.cfg.Self, label("a"), "zhujian")
 	_, err := l.Append(ctx, e)
 	pressedBy(t, err, PressureFlush)
@@ -198,7 +200,7 @@ func TestPressureOfUncosignedReleases(t *testing.T) {
 		if _, err := w.node("gongan").Append(t.Context(), accessEntry("gongan", "zhujian", label("e"), Basis{})); errors.Is(err, ErrBusy) {
 			t.Errorf("another holder, which has released nothing: %v", err)
 		}
-		publishing(t, w, &witnesses{world: w}, func() { time.Sleep(time.Second) })
+		w.publishing(t, &witnesses{world: w}, func() { time.Sleep(time.Second) })
 		if _, err := n.answer("f"); errors.Is(err, ErrBusy) {
 			t.Errorf("with a checkpoint: %v", err)
 		}

@@ -102,18 +102,7 @@ func (b *Broker) spend(requester exchange.Dept, request gm.Digest) error {
 
 // SummariseLoop puts on the ledger what was counted, until ctx ends.
 func (b *Broker) SummariseLoop(ctx context.Context) {
-	tick := time.NewTicker(summariseEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if err := b.summarise(ctx); err != nil && ctx.Err() == nil {
-			b.cfg.Log.Warn("summaries of denials wait", "err", err)
-		}
-	}
+	b.every(ctx, summariseEvery, "summaries of denials wait", b.summarise)
 }
 
 // summarise appends the summaries of the windows that have ended. One that fails
