@@ -35,6 +35,7 @@ const (
 	CodeMaterial      Code = "XQ-MATERIAL-INVALID"    // a material does not verify
 	CodeKeys          Code = "XQ-KEYS-UNAVAILABLE"    // whatever holds this node's keys does not answer
 	CodeBusy          Code = "XQ-NODE-BUSY"           // a queue is full
+	CodeQuota         Code = "XQ-PEER-QUOTA"          // the holder has denied so much that it only counts now
 )
 
 // Codes of denial: each is one guard of the decision.

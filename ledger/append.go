@@ -17,6 +17,7 @@ type appending struct {
 	raw   []byte
 	hash  gm.Digest
 	fail  chan error  // the append loop has given up; holds one
+	once  bool        // not to be sent again after a refusal
 	tried atomic.Bool // handed to the replicator with an outcome other than ErrNotProposed
 
 	// Who stops waiting sets gone and then looks at flying; the append loop sets
@@ -40,23 +41,29 @@ type Placed struct {
 // other bytes it is ErrConflict. ErrNotProposed and ErrBusy mean that nothing
 // happened, ErrUndetermined that it may have: append the same entry again.
 func (l *Ledger) Append(ctx context.Context, e Entry) (Placed, error) {
-	raw, err := e.Encode()
+	a, err := l.newAppending(e)
 	if err != nil {
 		return Placed{}, err
 	}
-	if e.Author != l.cfg.Self {
-		return Placed{}, fmt.Errorf("%w: entry of another department", ErrFormat)
-	}
-	a := &appending{id: e.ID, raw: raw, hash: merkle.LeafHash(l.cfg.Engine, raw), fail: make(chan error, 1)}
 	if p, ok, err := l.find(a); ok || err != nil {
 		return p, err
 	}
-	select {
-	case l.queue <- a:
-	default:
-		return Placed{}, ErrBusy
+	if err := l.admit(e, a); err != nil {
+		return Placed{}, err
 	}
 	return l.await(ctx, a)
+}
+
+func (l *Ledger) newAppending(e Entry) (*appending, error) {
+	raw, err := e.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if e.Author != l.cfg.Self {
+		return nil, fmt.Errorf("%w: entry of another department", ErrFormat)
+	}
+	return &appending{id: e.ID, raw: raw, hash: merkle.LeafHash(l.cfg.Engine, raw), fail: make(chan error, 1),
+		once: e.Kind == KindClock}, nil
 }
 
 // find looks for the entry on this replica.
@@ -122,7 +129,10 @@ func (l *Ledger) appendLoop(r Replicator) {
 			return
 		case <-l.halt:
 			return
+		case clock := <-l.clocks:
+			l.carry(r, []*appending{clock})
 		case first := <-l.queue:
+			l.pending.Add(-int64(len(first.raw)))
 			l.carry(r, l.gather(first))
 		}
 	}
@@ -133,6 +143,7 @@ func (l *Ledger) gather(first *appending) []*appending {
 	for len(batch) < MaxFrameEntries && size < MaxFrame/2 {
 		select {
 		case a := <-l.queue:
+			l.pending.Add(-int64(len(a.raw)))
 			batch, size = append(batch, a), size+len(a.raw)
 		default:
 			return batch
@@ -175,6 +186,11 @@ func (l *Ledger) carry(r Replicator, batch []*appending) {
 			for _, a := range batch {
 				a.flying.Store(false)
 			}
+			if batch[0].once {
+				giveUp(batch, err)
+				return
+			}
+			l.carryClock(r)
 			pause(l.stop, retryPause)
 		default:
 			mark(batch)
@@ -189,6 +205,16 @@ func (l *Ledger) carry(r Replicator, batch []*appending) {
 			giveUp(batch, nil)
 			return
 		}
+	}
+}
+
+// carryClock brings a waiting clock entry forward of the frame that the leader
+// refuses without it.
+func (l *Ledger) carryClock(r Replicator) {
+	select {
+	case clock := <-l.clocks:
+		l.carry(r, []*appending{clock})
+	default:
 	}
 }
 

@@ -31,6 +31,7 @@ const (
 	SlotQuota  Slot = 32 // reads of the authority record are used up
 	SlotRights Slot = 33 // the author may not write this
 	SlotOrder  Slot = 34 // the fact has another version than the one replaced, or is final
+	SlotClock  Slot = 35 // a clock entry that no quorum of today's members stands behind, or that advances nothing
 )
 
 var slotNames = map[Slot]string{
@@ -38,6 +39,7 @@ var slotNames = map[Slot]string{
 	SlotHolderMember: "holder_member", SlotRequesterMember: "requester_member", SlotHolderCert: "holder_cert",
 	SlotRequesterCert: "requester_cert", SlotGrant: "grant", SlotAuthority: "authority", SlotCase: "case",
 	SlotRoster: "roster", SlotStatus: "status", SlotQuota: "quota", SlotRights: "rights", SlotOrder: "order",
+	SlotClock: "clock",
 }
 
 // String returns the slot's name in messages and metrics.

@@ -3,6 +3,8 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"xinqiao/crypto/gm"
@@ -27,13 +29,19 @@ type release struct {
 // mayRelease records a release at index unless an earlier one has waited too
 // long for its checkpoint.
 func (c *cosignState) mayRelease(index uint64, now time.Time) bool {
-	if len(c.released) > 0 && now.Sub(c.released[0].at) > uncosignedRelease {
+	if c.overdue(now) {
 		return false
 	}
 	if index >= c.size {
 		c.released = append(c.released, release{index, now})
 	}
 	return true
+}
+
+// overdue reports whether a released answer has gone without a checkpoint over its
+// entry for too long.
+func (c *cosignState) overdue(now time.Time) bool {
+	return len(c.released) > 0 && now.Sub(c.released[0].at) > uncosignedRelease
 }
 
 func (c *cosignState) accept(size uint64, note []byte, now time.Time) {
@@ -119,6 +127,11 @@ func (l *Ledger) mayCosign(size uint64, root gm.Digest, lastSize uint64, lastRoo
 	own, err := l.tree.RootAt(size)
 	if err != nil {
 		return err
+	}
+	if ahead := time.UnixMilli(l.state.time).Sub(l.cfg.Clock()); ahead > clockSkew {
+		return &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeNoQuorum, Op: "ledger.Cosign",
+			Msg:  fmt.Sprintf("ledger time is %v ahead of this node's clock", ahead.Round(time.Second)),
+			Hint: "compare the clocks of this node and of the leader"}
 	}
 	if own != root {
 		l.stats.RefusedHeads++ // anyone may ask: it accuses the asker, and is no fork yet
@@ -249,11 +262,15 @@ type Witnesses interface {
 }
 
 // PublishLoop gathers cosignatures for new heads while leading reports true,
-// about every 100 ms when something has changed, until ctx ends.
+// about every 100 ms when something has changed, and a clock entry when frames
+// wait for one, until ctx ends.
 func (l *Ledger) PublishLoop(ctx context.Context, w Witnesses, leading func() bool) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	failing := false // said once, not ten times a second
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	var witnessing atomic.Bool
 	for {
 		select {
 		case <-ctx.Done():
@@ -264,10 +281,17 @@ func (l *Ledger) PublishLoop(ctx context.Context, w Witnesses, leading func() bo
 		size, done := l.verified, l.cosigned.size
 		root, err := l.tree.RootAt(size)
 		l.mu.RUnlock()
-		if !leading() || size <= done || err != nil {
+		clock := l.wantsClock()
+		if !leading() || size <= done && !clock || err != nil {
 			continue
 		}
-		err = l.publish(ctx, w, size, root)
+		note, err := l.publish(ctx, w, size, root)
+		if err == nil && clock && witnessing.CompareAndSwap(false, true) {
+			wg.Go(func() {
+				defer witnessing.Store(false)
+				l.witness(ctx, note)
+			})
+		}
 		if err != nil && !failing {
 			l.cfg.Log.Warn("no quorum of cosignatures", "size", size, "err", err)
 		}
@@ -277,7 +301,7 @@ func (l *Ledger) PublishLoop(ctx context.Context, w Witnesses, leading func() bo
 
 // publish asks every member at once and goes on when a quorum has answered. What
 // does not verify is dropped here: one member's garbage must not spoil the note.
-func (l *Ledger) publish(ctx context.Context, w Witnesses, size uint64, root gm.Digest) error {
+func (l *Ledger) publish(ctx context.Context, w Witnesses, size uint64, root gm.Digest) (checkpoint.Note, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishWithin)
 	defer cancel()
 	head := checkpoint.Checkpoint{Origin: l.cfg.Origin, Size: size, Root: root}
@@ -302,11 +326,11 @@ func (l *Ledger) publish(ctx context.Context, w Witnesses, size uint64, root gm.
 	note := checkpoint.Note{Checkpoint: head}
 	need := checkpoint.Quorum(voters.members)
 	if note.Cosignatures = collect(ctx, answers, len(members), need); len(note.Cosignatures) < need {
-		return fmt.Errorf("%d of %d cosignatures", len(note.Cosignatures), need)
+		return note, fmt.Errorf("%d of %d cosignatures", len(note.Cosignatures), need)
 	}
 	text := note.Encode()
 	if err := l.Accept(ctx, text); err != nil {
-		return err
+		return note, err
 	}
 	for _, dept := range members {
 		if dept != l.cfg.Self {
@@ -319,7 +343,16 @@ func (l *Ledger) publish(ctx context.Context, w Witnesses, size uint64, root gm.
 			}()
 		}
 	}
-	return nil
+	return note, nil
+}
+
+// witness has the note's times recorded, and says why when it cannot.
+func (l *Ledger) witness(ctx context.Context, note checkpoint.Note) {
+	ctx, cancel := context.WithTimeout(ctx, giveUpAfter)
+	defer cancel()
+	if err := l.appendClock(ctx, note); err != nil {
+		l.cfg.Log.Warn("the ledger's clock was not advanced", "err", err)
+	}
 }
 
 const (

@@ -17,7 +17,7 @@ var (
 	ErrNotProposed = errors.New("not proposed")
 	// ErrUndetermined: the frame may or may not be committed; ask again by id.
 	ErrUndetermined = errors.New("outcome not determined")
-	// ErrBusy: the queue of entries waiting for a frame is full.
+	// ErrBusy: a bound on what waits or lags keeps the entry out; see Pressure.
 	ErrBusy = errors.New("ledger queue is full")
 	// ErrConflict: the author has used the entry's id for other content.
 	ErrConflict = errors.New("entry id was used for other content")

@@ -22,9 +22,12 @@ const (
 	KindAck    Kind = 2 // the requester has opened answers
 	KindFact   Kind = 3 // a fact that decisions rest on was set or withdrawn
 	KindView   Kind = 4 // a person has searched, revealed or exported
+	KindClock  Kind = 5 // a quorum of the members has seen a time go by
+	KindDenied Kind = 6 // a holder has denied more than it records one by one
 )
 
-var kindNames = map[Kind]string{KindAccess: "access", KindAck: "ack", KindFact: "fact", KindView: "view"}
+var kindNames = map[Kind]string{KindAccess: "access", KindAck: "ack", KindFact: "fact", KindView: "view",
+	KindClock: "clock", KindDenied: "denials"}
 
 // String returns the kind's name in the API and in metrics.
 func (k Kind) String() string {
@@ -33,6 +36,10 @@ func (k Kind) String() string {
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
+
+// controls reports whether later decisions rest on entries of the kind, so that
+// both engines verify their frames on every node.
+func (k Kind) controls() bool { return k == KindFact || k == KindClock }
 
 // ID identifies an entry; its author chooses it (UUIDv7, RFC 9562) and uses it
 // again when it sends the entry again. IDs are unique per author.
@@ -77,6 +84,8 @@ type Entry struct {
 	Ack    *Ack          `cbor:"7,keyasint,omitempty"`
 	Fact   *FactChange   `cbor:"8,keyasint,omitempty"`
 	View   *Viewing      `cbor:"9,keyasint,omitempty"`
+	Clock  *Clock        `cbor:"10,keyasint,omitempty"`
+	Denied *Denials      `cbor:"11,keyasint,omitempty"`
 }
 
 // Ack tells that the requester has opened the answers of these accesses.
@@ -132,9 +141,10 @@ func (e Entry) check() error {
 	case !e.Author.Valid():
 		return bad("no author")
 	}
-	var present [5]bool
+	var present [7]bool
 	present[KindAccess], present[KindAck] = e.Access != nil, e.Ack != nil
 	present[KindFact], present[KindView] = e.Fact != nil, e.View != nil
+	present[KindClock], present[KindDenied] = e.Clock != nil, e.Denied != nil
 	for kind, there := range present {
 		if there != (Kind(kind) == e.Kind) {
 			return bad("content does not match the kind")
@@ -145,6 +155,10 @@ func (e Entry) check() error {
 		return e.Access.check(e.Author)
 	case KindFact:
 		return e.Fact.check()
+	case KindClock:
+		return e.Clock.check()
+	case KindDenied:
+		return e.Denied.check(e.Author)
 	case KindAck:
 		if !e.Ack.Holder.Valid() || len(e.Ack.Entries) == 0 || len(e.Ack.Entries) > 256 {
 			return bad("an acknowledgement names a holder and 1 to 256 entries")

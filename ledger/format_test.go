@@ -14,6 +14,7 @@ import (
 	"xinqiao/crypto/canon"
 	"xinqiao/crypto/gm"
 	"xinqiao/exchange"
+	"xinqiao/ledger/checkpoint"
 	"xinqiao/ledger/merkle"
 )
 
@@ -116,10 +117,17 @@ func TestFormatEntries(t *testing.T) {
 	fact.Fact = &FactChange{Type: FactAuthority, Key: label("old").String(), Action: Set, Provider: "minzheng", Grantee: "zhujian",
 		NotBefore: 1795426200, NotAfter: 1795426201, MaxReads: 3, Content: []byte("content"), Commitment: run(4), Replaces: 17}
 	view.View = &Viewing{Action: "export", Body: run(5), Rows: 20}
-	for name, content := range map[string]any{"access": access.Access, "ack": ack.Ack, "fact": fact.Fact, "view": view.View} {
+	clock := oldEntry(KindClock)
+	clock.Clock = &Clock{Note: noteBy(checkpoint.Checkpoint{Origin: "city.gov.example/ledger", Size: 7, Root: run(6)}, "minzheng", "zhujian"),
+		Certs: []uint64{4, 9}}
+	denials := oldEntry(KindDenied)
+	denials.Denied = &Denials{Requester: "zhujian", From: 1795426200000, To: 1795426800000, Count: 9900, Chain: run(7)}
+	for name, content := range map[string]any{"access": access.Access, "ack": ack.Ack, "fact": fact.Fact, "view": view.View,
+		"clock": clock.Clock, "denials": denials.Denied} {
 		filled(t, name, reflect.ValueOf(content))
 	}
-	for name, e := range map[string]Entry{"entry-access": access, "entry-ack": ack, "entry-fact": fact, "entry-view": view} {
+	for name, e := range map[string]Entry{"entry-access": access, "entry-ack": ack, "entry-fact": fact, "entry-view": view,
+		"entry-clock": clock, "entry-denials": denials} {
 		pin(t, name, e)
 		b, err := e.Encode()
 		if err != nil || !bytes.Equal(b, pinned(t, name, func() []byte { return b })) {

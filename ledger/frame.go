@@ -138,6 +138,9 @@ func parseFrame(e gm.Engine, b []byte) (*parsedFrame, error) {
 		if entry.Author != p.Dept {
 			return nil, bad("an entry is by another department")
 		}
+		if entry.Kind == KindClock && len(f.Entries) > 1 {
+			return nil, bad("a clock entry is not alone")
+		}
 		p.entries = append(p.entries, entry)
 	}
 	p.hash = FrameHash(e, f.Body, f.Sig)

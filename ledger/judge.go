@@ -20,6 +20,10 @@ func (s *State) judge(e Entry) (Result, Slot) {
 		}
 	case KindFact:
 		return s.judgeFact(e.Author, e.Fact)
+	case KindClock:
+		if s.member(e.Author) && !s.advances(e.Clock) {
+			return Stale, SlotClock
+		}
 	}
 	if !s.member(e.Author) {
 		return Rejected, SlotRights

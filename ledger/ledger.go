@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"xinqiao/crypto/gm"
@@ -48,30 +50,37 @@ type Config struct {
 // flushed, and the watermark up to which this node has itself verified who
 // wrote what. It is safe for concurrent use.
 type Ledger struct {
-	cfg    Config
-	idents *Identities
-	queue  chan *appending
-	halt   chan struct{}
-	stop   chan struct{}
-	once   sync.Once
-	wg     sync.WaitGroup
+	cfg     Config
+	idents  *Identities
+	queue   chan *appending
+	clocks  chan *appending // a clock entry that goes in front of the queue
+	pending atomic.Int64    // bytes of the entries in queue
+	halt    chan struct{}
+	stop    chan struct{}
+	once    sync.Once
+	wg      sync.WaitGroup
 
 	cosigning sync.Mutex // one cosignature at a time; taken before mu
 
 	mu sync.RWMutex
 	// mu protects what follows.
-	state    *State
-	tree     *merkle.Tree
-	applied  uint64                    // position in the replicated log
-	leaves   []newLeaf                 // not yet flushed
-	frames   map[gm.Digest]FrameRecord // of those leaves
-	dirty    bool
-	toVerify []verifyItem
-	verified uint64                 // leaves below it are verified
-	disputed map[gm.Digest]struct{} // frames about which the engines disagree
-	changed  chan struct{}          // closed and replaced whenever something above changes
-	haltErr  error
-	cosigned cosignState
+	state     *State
+	tree      *merkle.Tree
+	applied   uint64    // position in the replicated log
+	unflushed time.Time // since when something applied is not on disk; zero when nothing is
+	busy      map[Pressure]uint64
+	leaves    []newLeaf                 // not yet flushed
+	frames    map[gm.Digest]FrameRecord // of those leaves
+	dirty     bool
+	toVerify  []verifyItem
+	verified  uint64                 // leaves below it are verified
+	disputed  map[gm.Digest]struct{} // frames about which the engines disagree
+	changed   chan struct{}          // closed and replaced whenever something above changes
+	haltErr   error
+	cosigned  cosignState
+	// clockOld is the witnessed time that had grown old when a frame was to be
+	// written, Unix ms; -1 before the first.
+	clockOld int64
 	stats    Stats
 }
 
@@ -86,26 +95,30 @@ type Stats struct {
 	VerifyFailures   uint64
 	EngineMismatches uint64
 	Conflicts        uint64
-	SplitViews       uint64 // cosigned heads that contradict this tree: a fork
-	RefusedHeads     uint64 // heads that someone wanted cosigned and that contradict this tree
+	Busy             map[Pressure]uint64 // entries and frames refused, by what was full
+	LateFrames       uint64              // committed and left out, because no quorum had witnessed their time
+	Witnessed        time.Time           // zero before the first leaf
+	SplitViews       uint64              // cosigned heads that contradict this tree: a fork
+	RefusedHeads     uint64              // heads that someone wanted cosigned and that contradict this tree
 	Halted           bool
 }
 
 // Open reads the stored ledger back and starts verifying it. The replicated log
 // goes on behind AppliedIndex.
 func Open(cfg Config) (*Ledger, error) {
-	l := &Ledger{cfg: cfg, queue: make(chan *appending, 4096), halt: make(chan struct{}), stop: make(chan struct{}),
+	l := &Ledger{cfg: cfg, queue: make(chan *appending, maxPending), busy: map[Pressure]uint64{}, clocks: make(chan *appending, 1), clockOld: -1, halt: make(chan struct{}), stop: make(chan struct{}),
 		state: newState(cfg.Engine, cfg.Origin, cfg.AuthorityCert), tree: merkle.New(cfg.Engine),
 		frames: map[gm.Digest]FrameRecord{}, disputed: map[gm.Digest]struct{}{}, changed: make(chan struct{}),
 		idents: NewIdentities(cfg.Engine, cfg.Identify)}
 	if l.cfg.Crash == nil {
 		l.cfg.Crash = func(string) {}
 	}
-	applied, at, err := cfg.Storage.Replay(l.restore)
+	// Ledger time is that of the newest leaf; what the disk says beside it adds nothing.
+	applied, _, err := cfg.Storage.Replay(l.restore)
 	if err != nil {
 		return nil, fmt.Errorf("read the stored ledger back: %w", err)
 	}
-	l.applied, l.state.time = applied, max(at, l.state.time)
+	l.applied = applied
 	l.stats.Flushed = l.state.size
 	if err := l.openCosigned(); err != nil {
 		return nil, err
@@ -158,7 +171,8 @@ func (l *Ledger) ApplyBatch(raftIndex uint64, cmd []byte) error {
 	if raftIndex <= l.applied {
 		return nil
 	}
-	leaves, accepted := l.state.apply(batch, frames)
+	leaves, accepted, late := l.state.apply(batch, frames)
+	l.stats.LateFrames += uint64(late)
 	next := 0
 	for _, n := range leaves {
 		hash := merkle.LeafHash(l.cfg.Engine, n.bytes)
@@ -173,6 +187,9 @@ func (l *Ledger) ApplyBatch(raftIndex uint64, cmd []byte) error {
 	}
 	l.leaves = append(l.leaves, leaves...)
 	l.applied, l.dirty = raftIndex, true
+	if l.unflushed.IsZero() && len(l.leaves) > 0 {
+		l.unflushed = time.Now() // a duration is measured, not a time told
+	}
 	l.wake()
 	return nil
 }
@@ -211,7 +228,11 @@ func (l *Ledger) Stats() Stats {
 	defer l.mu.RUnlock()
 	s := l.stats
 	s.Size, s.Applied, s.Verified, s.Halted = l.state.size, l.applied, l.verified, l.haltErr != nil
+	s.Busy = maps.Clone(l.busy)
 	s.CosignedSize, s.CosignedTime = l.cosigned.size, l.cosigned.at
+	if l.state.size > 0 {
+		s.Witnessed = time.UnixMilli(l.state.witnessed).UTC()
+	}
 	return s
 }
 
@@ -278,6 +299,7 @@ func (l *Ledger) flush() error {
 	out := Flush{Applied: l.applied, Time: l.state.time, First: l.state.size - uint64(len(batch)), Frames: frames}
 	l.dirty, l.frames = false, map[gm.Digest]FrameRecord{}
 	l.mu.Unlock()
+	started := time.Now() // what is not in this transaction came later
 	for _, n := range batch {
 		out.Leaves = append(out.Leaves, n.bytes)
 	}
@@ -291,5 +313,8 @@ func (l *Ledger) flush() error {
 	clear(batch) // the array lives on behind what was applied meanwhile
 	l.leaves = l.leaves[len(batch):]
 	l.stats.Flushed = out.First + uint64(len(batch))
+	if l.unflushed = started; len(l.leaves) == 0 {
+		l.unflushed = time.Time{}
+	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"xinqiao/crypto/canon"
 	"xinqiao/crypto/gm"
 	"xinqiao/exchange"
+	"xinqiao/ledger/checkpoint"
 )
 
 // model says what becomes of entries in the most literal way: it keeps nothing
@@ -24,6 +25,9 @@ type model struct {
 type happened struct {
 	entry  Entry
 	result Result
+	at     int64 // Unix ms
+	first  bool  // at place 0 of its frame
+	quorum int   // of the members then
 }
 
 // latest returns the last change of a fact that took effect, and its version.
@@ -81,9 +85,96 @@ func (m *model) reads(consent string) (n uint32) {
 	return n
 }
 
+// witnessed returns the newest time that anybody but a leader has vouched for.
+func (m *model) witnessed() (ms int64) {
+	for i, h := range m.history {
+		if i == 0 {
+			ms = h.at
+		}
+		switch {
+		case h.first && h.entry.Author == exchange.Authority:
+			ms = max(ms, h.entry.Origin)
+		case h.entry.Clock != nil && h.result == Committed:
+			ms = max(ms, quorumReached(h.entry.Clock, h.quorum))
+		}
+	}
+	return ms
+}
+
+// members counts them.
+func (m *model) members() (n int) {
+	for _, d := range depts() {
+		if m.active(FactMember, string(d)) {
+			n++
+		}
+	}
+	return n
+}
+
+// quorum is the least q with 2q > n+f.
+func quorum(n int) (q int) {
+	for q = 1; 2*q <= n+(n-1)/3; q++ {
+	}
+	return q
+}
+
+// quorumReached is the newest time that q of the cosigners had reached.
+func quorumReached(c *Clock, q int) (ms int64) {
+	n, err := checkpoint.Parse(c.Note)
+	if err != nil {
+		return 0
+	}
+	for _, s := range n.Cosignatures {
+		later := 0
+		for _, other := range n.Cosignatures {
+			if !other.Time.Before(s.Time) {
+				later++
+			}
+		}
+		if later >= q {
+			ms = max(ms, s.Time.UnixMilli())
+		}
+	}
+	return ms
+}
+
+// stands reports whether a quorum of today's members, by their certificates of
+// today, stands behind a clock entry that is worth its leaf.
+func (m *model) stands(c *Clock) bool {
+	n, err := checkpoint.Parse(c.Note)
+	if err != nil || n.Origin != testOrigin || n.Size > uint64(len(m.history)) || len(n.Cosignatures) < quorum(m.members()) {
+		return false
+	}
+	for i, s := range n.Cosignatures {
+		cert, version := m.latest(FactCert, s.Name)
+		if !m.active(FactMember, s.Name) || cert == nil || cert.Action != Set || version != c.Certs[i] {
+			return false
+		}
+	}
+	return quorumReached(c, quorum(m.members())) >= m.witnessed()+60_000
+}
+
+// admits says whether a frame whose first new entry stands at place 0, or not,
+// may come at a time.
+func (m *model) admits(first *Entry, at int64) bool {
+	limit := m.witnessed()
+	switch {
+	case len(m.history) == 0:
+		return true
+	case first == nil:
+	case first.Author == exchange.Authority:
+		limit = max(limit, first.Origin)
+	case first.Clock != nil && m.judge(*first) == Committed:
+		limit = max(limit, quorumReached(first.Clock, quorum(m.members())))
+	}
+	return at <= limit+600_000
+}
+
 func (m *model) judge(e Entry) Result {
 	writer := e.Author == exchange.Authority || m.active(FactMember, string(e.Author))
 	switch {
+	case e.Clock != nil && writer && !m.stands(e.Clock):
+		return Stale
 	case e.Access != nil && e.Access.Outcome != exchange.Refused:
 		if !m.holds(e.Access) {
 			return Stale
@@ -194,12 +285,19 @@ func (m *machine) commit(t rapid.TB, entries []Entry, follows bool) {
 	}
 	frame := m.realm.parties[author].frameOf(m.t, chain, entries...)
 	m.push(t, batchOf(m.t, time.Unix(m.clock, 0), frame))
-	m.model.now = max(m.model.now, 1000*m.clock)
 	first, fresh := len(m.model.history), false
-	if c, _ := m.model.latest(FactCert, string(author)); follows && (c == nil && author == exchange.Authority || c != nil && c.Action == Set) {
-		for _, e := range entries {
+	at := max(m.model.now, 1000*m.clock)
+	head := &entries[0]
+	if m.model.known(author, head.ID) {
+		head = nil
+	}
+	c, _ := m.model.latest(FactCert, string(author))
+	if follows && (c == nil && author == exchange.Authority || c != nil && c.Action == Set) && m.model.admits(head, at) {
+		for i, e := range entries {
 			if !m.model.known(author, e.ID) {
-				m.model.history = append(m.model.history, happened{e, m.model.judge(e)})
+				m.model.now = at
+				h := happened{entry: e, result: m.model.judge(e), at: at, first: i == 0, quorum: quorum(m.model.members())}
+				m.model.history = append(m.model.history, h)
 				fresh = true
 			}
 		}
@@ -245,7 +343,7 @@ func (m *machine) check(t rapid.TB, first int) {
 		}
 		leaf, entry, err := DecodeLeaf(b)
 		want := m.model.history[i]
-		if err != nil || leaf.Result != want.result || entry.ID != want.entry.ID || leaf.Time != m.model.now {
+		if err != nil || leaf.Result != want.result || entry.ID != want.entry.ID || leaf.Time != want.at {
 			t.Fatalf("leaf %d (%s): %s %s, want %s: %v", i, entry.Kind, leaf.Result, leaf.Slot, want.result, err)
 		}
 		if (leaf.Slot == SlotNone) != (leaf.Result == Committed) {
@@ -322,6 +420,38 @@ func (m *machine) drawEntry(t *rapid.T, author exchange.Dept) Entry {
 	return factEntry(author, id, m.drawChange(t, author))
 }
 
+// drawClock is mostly one that stands.
+func (m *machine) drawClock(t *rapid.T, author exchange.Dept) Entry {
+	m.serial++
+	certs := map[exchange.Dept]uint64{}
+	for _, d := range depts() {
+		if rapid.IntRange(0, 5).Draw(t, "cosigns") > 0 || len(certs) == 0 {
+			_, certs[d] = m.model.latest(FactCert, string(d))
+		}
+		if rapid.IntRange(0, 19).Draw(t, "old") == 0 {
+			certs[d]--
+		}
+	}
+	size := rapid.Uint64Range(1, uint64(len(m.model.history))).Draw(t, "size")
+	if rapid.IntRange(0, 9).Draw(t, "future") == 0 {
+		size += 100000
+	}
+	head := checkpoint.Checkpoint{Origin: testOrigin, Size: size}
+	if rapid.IntRange(0, 9).Draw(t, "foreign") == 0 {
+		head.Origin = "another/ledger"
+	}
+	e := m.realm.clockEntry(m.t, author, label(fmt.Sprint("clock ", m.serial)), head, time.Unix(m.clock, 0), certs)
+	n, err := checkpoint.Parse(e.Clock.Note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n.Cosignatures {
+		n.Cosignatures[i].Time = time.Unix(m.clock+rapid.Int64Range(-300, 300).Draw(t, "skew"), 0)
+	}
+	e.Clock.Note = n.Encode()
+	return e
+}
+
 // drawKey is mostly the one of the founding.
 func (m *machine) drawKey(t *rapid.T, kind string) string {
 	return label(rapid.SampledFrom([]string{kind, kind, kind, kind + "2", kind + "3"}).Draw(t, kind)).String()
@@ -391,6 +521,12 @@ func TestStateAgainstModel(t *testing.T) {
 			for range rapid.IntRange(1, 4).Draw(rt, "entries") {
 				entries = append(entries, m.drawEntry(rt, who))
 			}
+			switch rapid.IntRange(0, 5).Draw(rt, "witness") {
+			case 0:
+				entries = []Entry{m.drawClock(rt, who)}
+			case 1:
+				entries[0].Origin = 1000 * (m.clock + rapid.Int64Range(-600, 60).Draw(rt, "origin"))
+			}
 			m.commit(rt, entries, rapid.IntRange(0, 9).Draw(rt, "follows") > 0)
 		}
 		rt.Repeat(map[string]func(*rapid.T){
@@ -398,8 +534,9 @@ func TestStateAgainstModel(t *testing.T) {
 			"write2": write,
 			"write3": write,
 			"tick":   func(rt *rapid.T) { m.clock += rapid.Int64Range(-2, 3).Draw(rt, "by") },
+			"jump":   func(rt *rapid.T) { m.clock += rapid.Int64Range(-500, 900).Draw(rt, "far") },
+			"back":   func(*rapid.T) { m.clock = m.model.now / 1000 }, // its operator has set it right
 			"resend": func(rt *rapid.T) { // the network repeats a command as a new one
-				m.model.now = max(m.model.now, batchTime(rt, m.log[len(m.log)-1]))
 				m.push(rt, m.log[len(m.log)-1])
 				m.check(rt, len(m.model.history))
 			},
@@ -413,12 +550,4 @@ func TestStateAgainstModel(t *testing.T) {
 			},
 		})
 	})
-}
-
-func batchTime(t rapid.TB, cmd []byte) int64 {
-	var b Batch
-	if err := canon.Unmarshal(cmd, &b); err != nil {
-		t.Fatal(err)
-	}
-	return b.Time
 }

@@ -3,6 +3,8 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"xinqiao/crypto/gm"
 	"xinqiao/crypto/keyring"
 	"xinqiao/exchange"
+	"xinqiao/ledger/checkpoint"
 )
 
 const testOrigin = "test.xinqiao/sm"
@@ -109,6 +112,26 @@ func factEntry(author exchange.Dept, id ID, c FactChange) Entry {
 
 func ackEntry(author exchange.Dept, id ID, holder exchange.Dept) Entry {
 	return Entry{Suite: gm.Suite, Kind: KindAck, ID: id, Author: author, Ack: &Ack{Holder: holder, Entries: []ID{label("any")}}}
+}
+
+// clockEntry has the departments cosign a head at a time, each by its
+// certificate of the given version.
+func (r *realm) clockEntry(t testing.TB, author exchange.Dept, id ID, head checkpoint.Checkpoint, at time.Time, certs map[exchange.Dept]uint64) Entry {
+	t.Helper()
+	n, c := checkpoint.Note{Checkpoint: head}, &Clock{}
+	for _, dept := range slices.Sorted(maps.Keys(certs)) {
+		p := r.parties[dept]
+		sig := checkpoint.Cosignature{Name: string(dept), Time: time.Unix(at.Unix(), 0).UTC()}
+		if !p.key.IsZero() { // a paper realm's verify nowhere
+			var err error
+			if sig, err = checkpoint.Cosign(p.signer, gm.Emmansun(), string(dept), p.key, at, head); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.Cosignatures, c.Certs = append(n.Cosignatures, sig), append(c.Certs, certs[dept])
+	}
+	c.Note = n.Encode()
+	return Entry{Suite: gm.Suite, Kind: KindClock, ID: id, Author: author, Clock: c}
 }
 
 // accessEntry is an allowed access; its response digest follows from the id.

@@ -84,7 +84,8 @@ func TestReleaseEnds(t *testing.T) {
 	}{
 		{"deadline", func(_ *testing.T, w *world) { w.advance(ReleaseWithin + time.Second) }, exchange.CodeReleaseLate},
 		{"deadline, slow clock", func(t *testing.T, w *world) {
-			w.push(batchOf(t, w.clock().Add(ReleaseWithin+time.Second))) // ledger time runs on
+			w.advance(ReleaseWithin + time.Second)
+			w.write("gongan", ackEntry("gongan", label("x"), "minzheng")) // ledger time runs on
 			w.advance(-time.Hour)
 		}, exchange.CodeReleaseLate},
 		{"consent withdrawn", func(_ *testing.T, w *world) { w.write("zhujian", withdrawConsent("zhujian")) }, exchange.DenyWithdrawn},

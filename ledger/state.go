@@ -14,15 +14,18 @@ import (
 // clock, no randomness, no signature and no policy. The Ledger that owns it
 // guards it.
 type State struct {
-	engine  gm.Engine
-	origin  string
-	time    int64 // of the last batch, Unix ms
-	size    uint64
-	facts   factTable
-	authors map[exchange.Dept]authorState
-	ids     map[authorID]placed
-	back    map[tagKey]uint64 // 1 + index of the last access with the tag
-	root    []byte            // the authority's first certificate, from genesis
+	engine gm.Engine
+	origin string
+	time   int64 // of the newest leaf, Unix ms
+	// witnessed is the newest time that a quorum or the authority has vouched for,
+	// Unix ms; the time of the first leaf before that. See admits.
+	witnessed int64
+	size      uint64
+	facts     factTable
+	authors   map[exchange.Dept]authorState
+	ids       map[authorID]placed
+	back      map[tagKey]uint64 // 1 + index of the last access with the tag
+	root      []byte            // the authority's first certificate, from genesis
 }
 
 // factTable holds the present version of each fact, by type and key.
@@ -75,7 +78,8 @@ type newLeaf struct {
 // in force for its author when it came: what the verifier checks it against.
 type acceptedFrame struct {
 	*parsedFrame
-	cert []byte // DER of the signing certificate
+	cert  []byte      // DER of the signing certificate
+	clock *clockProof // of a committed clock entry
 }
 
 // parseBatch decodes a command of the replicated log. What does not parse must
@@ -101,15 +105,26 @@ func parseBatch(e gm.Engine, cmd []byte) (Batch, []*parsedFrame, error) {
 }
 
 // apply brings the state forward by one batch. Frames that do not follow their
-// author's last one, or are by nobody who may write, leave no trace: their
-// author learns it from its own replica and sends the entries again.
-func (s *State) apply(b Batch, frames []*parsedFrame) (leaves []newLeaf, accepted []acceptedFrame) {
-	s.time = max(s.time, b.Time)
+// author's last one, are by nobody who may write, or come later than anybody has
+// witnessed leave no trace: their author learns it from its own replica and sends
+// the entries again. late is the number of the last.
+func (s *State) apply(b Batch, frames []*parsedFrame) (leaves []newLeaf, accepted []acceptedFrame, late int) {
 	for _, f := range frames {
 		cert, ok := s.accepts(f)
 		if !ok {
 			continue
 		}
+		at := max(s.time, b.Time)
+		first := f.entries[0]
+		if _, known := s.ids[authorID{f.Dept, first.ID}]; known {
+			first = Entry{}
+		}
+		if !s.admits(first, at) {
+			late++
+			continue
+		}
+		s.time = at
+		from := len(leaves)
 		for pos, e := range f.entries {
 			if _, known := s.ids[authorID{f.Dept, e.ID}]; known {
 				continue
@@ -117,9 +132,9 @@ func (s *State) apply(b Batch, frames []*parsedFrame) (leaves []newLeaf, accepte
 			leaves = append(leaves, s.place(f, pos, e))
 		}
 		s.authors[f.Dept] = authorState{Seq: f.Seq, Last: f.hash}
-		accepted = append(accepted, acceptedFrame{parsedFrame: f, cert: cert})
+		accepted = append(accepted, acceptedFrame{parsedFrame: f, cert: cert, clock: s.proofOf(leaves[from])})
 	}
-	return leaves, accepted
+	return leaves, accepted, late
 }
 
 // follows reports whether f continues its author's chain in this ledger under
@@ -198,8 +213,14 @@ func (s *State) backOf(e Entry) uint64 {
 // take records a judged leaf: the one way in which state changes, for new
 // batches and for what is read back from disk.
 func (s *State) take(n newLeaf, entryHash gm.Digest) {
+	if n.leaf.Pos == 0 {
+		s.witnessed = max(s.witnessed, s.witness(n.entry))
+	}
+	if n.index == 0 {
+		s.witnessed = max(s.witnessed, n.leaf.Time)
+	}
 	s.size = n.index + 1
-	s.time = max(s.time, n.leaf.Time)
+	s.time = n.leaf.Time
 	s.ids[authorID{n.entry.Author, n.entry.ID}] = placed{n.index, entryHash}
 	if a := n.entry.Access; a != nil {
 		s.back[tagKey{n.entry.Author, a.Epoch, a.HolderTag}] = s.size
@@ -257,6 +278,15 @@ func (s *State) restore(index uint64, b []byte, r FrameRecord) (newLeaf, *accept
 		return newLeaf{}, nil, bad("it does not match its frame")
 	case leaf.Time < s.time:
 		return newLeaf{}, nil, bad("its time is before the one in front")
+	case entry.Kind == KindClock && len(r.Leaves) > 1:
+		return newLeaf{}, nil, bad("a clock entry is not alone in its frame")
+	}
+	var first Entry
+	if leaf.Pos == 0 {
+		first = entry
+	}
+	if !s.admits(first, leaf.Time) {
+		return newLeaf{}, nil, bad("nobody has witnessed its time")
 	}
 	var accepted *acceptedFrame
 	if s.authors[entry.Author].Last != leaf.Frame {
@@ -274,6 +304,9 @@ func (s *State) restore(index uint64, b []byte, r FrameRecord) (newLeaf, *accept
 	}
 	n := newLeaf{index: index, leaf: leaf, bytes: b, entry: entry}
 	s.take(n, r.Leaves[leaf.Pos])
+	if accepted != nil {
+		accepted.clock = s.proofOf(n)
+	}
 	return n, accepted, nil
 }
 

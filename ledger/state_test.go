@@ -14,6 +14,7 @@ import (
 	"xinqiao/crypto/canon"
 	"xinqiao/crypto/gm"
 	"xinqiao/exchange"
+	"xinqiao/ledger/checkpoint"
 )
 
 // script runs one file of testdata against a State.
@@ -26,8 +27,9 @@ import (
 //	  withdraw TYPE KEY [provider= grantee=]
 //	  access HOLDER REQUESTER [basis=NAME | grant= consent= case=] [without=SLOT] [denied] [tag= epoch=]
 //	  ack HOLDER | view
-//	  each with [id=NAME]; without it, the id is new
-//	facts | chains              what the state has
+//	  clock DEPT,DEPT at=SECONDS [size=+N old=DEPT of=LEDGER]   a note that they cosigned, old under a certificate before
+//	  each with [id=NAME] [origin=SECONDS]; without it, the id is new
+//	facts | chains | witnessed  what the state has
 type script struct {
 	t       *testing.T
 	realm   *realm
@@ -114,6 +116,8 @@ func (s *script) run(d *datadriven.TestData) string {
 		}
 		s.founded = s.state.size
 		return fmt.Sprintf("%d leaves\n", s.founded)
+	case "witnessed":
+		return fmt.Sprintf("%d\n", s.state.witnessed/1000)
 	case "time":
 		s.now = a.number(s.t, "at")
 		return ""
@@ -146,7 +150,7 @@ func (s *script) apply(frames ...[]byte) []newLeaf {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	leaves, _ := s.state.apply(batch, parsed)
+	leaves, _, _ := s.state.apply(batch, parsed)
 	return leaves
 }
 
@@ -154,7 +158,10 @@ func (s *script) frame(a args, input string) string {
 	author := exchange.Dept(a.named["author"])
 	var entries []Entry
 	for line := range strings.Lines(input) {
-		entries = append(entries, s.entry(author, parseArgs(line)))
+		a := parseArgs(line)
+		e := s.entry(author, a)
+		e.Origin = 1000 * a.number(s.t, "origin")
+		entries = append(entries, e)
 	}
 	last := s.state.authors[author]
 	last.Seq += uint64(a.number(s.t, "seq"))
@@ -193,6 +200,8 @@ func (s *script) entry(author exchange.Dept, a args) Entry {
 	switch a.words[0] {
 	case "ack":
 		return ackEntry(author, id, exchange.Dept(a.words[1]))
+	case "clock":
+		return s.clock(author, id, a)
 	case "view":
 		return Entry{Suite: gm.Suite, Kind: KindView, ID: id, Author: author, View: &Viewing{Action: "show", Rows: 1}}
 	case "access":
@@ -235,6 +244,19 @@ func (s *script) entry(author exchange.Dept, a args) Entry {
 		}
 	}
 	return factEntry(author, id, c)
+}
+
+// clock is an entry by which the departments of the second word have seen a time.
+func (s *script) clock(author exchange.Dept, id ID, a args) Entry {
+	certs := map[exchange.Dept]uint64{}
+	for name := range strings.SplitSeq(a.words[1], ",") {
+		certs[exchange.Dept(name)] = s.state.facts.get(FactCert, name).Ref().Version
+		if name == a.named["old"] {
+			certs[exchange.Dept(name)]--
+		}
+	}
+	head := checkpoint.Checkpoint{Origin: a.or("of", testOrigin), Size: s.state.size + uint64(a.number(s.t, "size"))}
+	return s.realm.clockEntry(s.t, author, id, head, time.Unix(a.number(s.t, "at"), 0), certs)
 }
 
 // certificates is the content that puts pair in force: alone, behind all that

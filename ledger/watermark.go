@@ -65,10 +65,11 @@ func (l *Ledger) verifyLoop() {
 }
 
 // verifyFrame checks the certificate and signature of the frame that the first
-// of items began. Frames that carry facts pass both engines on every node,
+// of items began, and the cosignatures of a clock entry. Frames that carry facts
+// or a clock entry pass both engines on every node,
 // others pass the second engine on the one node that the frame's hash chooses:
 // the second verdict costs a millisecond. What the engines disagree about is
-// counted; it is a failure for facts, on which everything rests, and makes any
+// counted; it is a failure for those, on which everything rests, and makes any
 // other frame disputed: its entries are never released or handed on here.
 func (l *Ledger) verifyFrame(items []verifyItem) error {
 	f := items[0].frame
@@ -85,16 +86,21 @@ func (l *Ledger) verifyFrame(items []verifyItem) error {
 	case dept != string(f.Dept):
 		return fail(fmt.Errorf("certificate of %s names %s", f.Dept, dept))
 	}
-	facts := false
+	controls := false
 	for _, item := range items {
 		if item.leaf.leaf.Frame != f.hash {
 			break
 		}
-		facts = facts || item.leaf.entry.Kind == KindFact
+		controls = controls || item.leaf.entry.Kind.controls()
+	}
+	if f.clock != nil {
+		if err := l.verifyClock(f.clock, items[0].leaf.leaf.At()); err != nil {
+			return fail(err)
+		}
 	}
 	msg := gm.Preimage(DomainFrame, f.record.Body)
 	first := l.cfg.Engine.Verify(key, msg, f.record.Sig)
-	if first && !facts && !l.chosen(f.hash) {
+	if first && !controls && !l.chosen(f.hash) {
 		return nil
 	}
 	second := l.cfg.Second.Verify(key, msg, f.record.Sig)
@@ -108,7 +114,7 @@ func (l *Ledger) verifyFrame(items []verifyItem) error {
 	l.disputed[f.hash] = struct{}{}
 	l.mu.Unlock()
 	l.reportSplit(f.parsedFrame, first, second)
-	if facts {
+	if controls {
 		return fail(fmt.Errorf("frame %d of %s: the engines disagree about its signature", f.Seq, f.Dept))
 	}
 	return nil
@@ -152,9 +158,13 @@ func (l *Ledger) CheckFrame(frame []byte) error {
 	l.mu.RLock()
 	cert, halted := l.state.signCert(f.Dept), l.haltErr
 	now, last := l.now(), l.state.authors[f.Dept].Seq
+	pressure := l.pressed(Entry{})
 	l.mu.RUnlock()
-	if halted != nil {
+	switch {
+	case halted != nil:
 		return halted
+	case pressure != "":
+		return l.refuseBusy("ledger.CheckFrame", pressure)
 	}
 	forged := &exchange.Error{Kind: exchange.Forged, Code: exchange.CodeSignature,
 		Msg: "the frame is not signed by a member", Hint: "check that the node's certificate is the one on the ledger"}
@@ -171,7 +181,7 @@ func (l *Ledger) CheckFrame(frame []byte) error {
 	}
 	msg := gm.Preimage(DomainFrame, f.record.Body)
 	first := l.cfg.Engine.Verify(key, msg, f.record.Sig)
-	if fact := func(e Entry) bool { return e.Kind == KindFact }; slices.ContainsFunc(f.entries, fact) {
+	if slices.ContainsFunc(f.entries, func(e Entry) bool { return e.Kind.controls() }) {
 		// What everything later rests on is asked of both, whatever the first says.
 		if second := l.cfg.Second.Verify(key, msg, f.record.Sig); second != first {
 			l.reportSplit(f, first, second)
@@ -182,6 +192,9 @@ func (l *Ledger) CheckFrame(frame []byte) error {
 		return forged
 	}
 	if err := l.checkRenewals(f, now); err != nil {
+		return err
+	}
+	if err := l.checkClock(f, now); err != nil {
 		return err
 	}
 	if f.Seq <= last {

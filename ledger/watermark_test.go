@@ -387,6 +387,7 @@ func TestCheckFrame(t *testing.T) {
 		// its batch may get a later time.
 		next := p.frameOf(t, w.last("zhujian"), ackEntry("zhujian", label("c"), "minzheng"))
 		w.advance(time.Hour - expiryMargin - time.Minute)
+		w.write("gongan", w.clockEntry("first", w.clock(), depts()...))
 		if err := n.CheckFrame(next); err != nil {
 			t.Errorf("within the margin: %v", err)
 		}
@@ -395,7 +396,9 @@ func TestCheckFrame(t *testing.T) {
 			t.Errorf("about to expire: %v", err)
 		}
 		// A lying leader commits it after the certificate's end.
-		w.advance(time.Hour)
+		w.advance(5 * time.Minute)
+		w.write("gongan", w.clockEntry("second", w.clock(), depts()...))
+		w.advance(ClockBound - time.Minute)
 		w.commit(next)
 		synctest.Wait()
 		if !errors.Is(n.Halted(), ErrHalted) {

@@ -205,6 +205,22 @@ func (w *world) write(author exchange.Dept, entries ...Entry) {
 	w.commit(w.realm.parties[author].frameOf(w.t, w.last(author), entries...))
 }
 
+// clockEntry is gongan's, over the present head, with the cosignatures of by as
+// of at.
+func (w *world) clockEntry(name string, at time.Time, by ...exchange.Dept) Entry {
+	w.t.Helper()
+	l, certs := w.leader(), map[exchange.Dept]uint64{}
+	for _, d := range by {
+		certs[d] = l.version(FactCert, string(d))
+	}
+	head := checkpoint.Checkpoint{Origin: testOrigin, Size: l.Size()}
+	var err error
+	if head.Root, err = l.Root(head.Size); err != nil {
+		w.t.Fatal(err)
+	}
+	return w.realm.clockEntry(w.t, "gongan", label(name), head, at, certs)
+}
+
 func (w *world) last(author exchange.Dept) authorState {
 	l := w.leader()
 	l.mu.RLock()

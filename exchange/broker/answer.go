@@ -327,8 +327,15 @@ func (b *Broker) fetch(ctx context.Context, d *draft, permit policy.Permit, revo
 	return nil
 }
 
-// prepare signs and seals what the draft says and writes its entry.
+// prepare signs and seals what the draft says and writes its entry. A denial
+// beyond the requester's quota is only counted: then it returns the error that the
+// requester gets.
 func (b *Broker) prepare(d draft) (prepared, error) {
+	if d.outcome == exchange.Refused {
+		if err := b.spend(d.from, d.digest); err != nil {
+			return prepared{}, err
+		}
+	}
 	id, err := ledger.NewID()
 	if err != nil {
 		return prepared{}, err

@@ -127,7 +127,12 @@ const ackEvery = 500 * time.Millisecond
 // AcknowledgeLoop appends, in batches, that this department has opened answers,
 // until ctx ends. What is not appended stays queued.
 func (b *Broker) AcknowledgeLoop(ctx context.Context) {
-	tick := time.NewTicker(ackEvery)
+	b.every(ctx, ackEvery, "acknowledgements wait", b.acknowledge)
+}
+
+// every does work again and again until ctx ends, and logs what keeps it.
+func (b *Broker) every(ctx context.Context, pause time.Duration, waits string, work func(context.Context) error) {
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for {
 		select {
@@ -135,8 +140,8 @@ func (b *Broker) AcknowledgeLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if err := b.acknowledge(ctx); err != nil && ctx.Err() == nil {
-			b.cfg.Log.Warn("acknowledgements wait", "err", err)
+		if err := work(ctx); err != nil && ctx.Err() == nil {
+			b.cfg.Log.Warn(waits, "err", err)
 		}
 	}
 }

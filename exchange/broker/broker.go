@@ -88,10 +88,11 @@ type Broker struct {
 	locks keyed
 
 	mu sync.Mutex
-	// mu protects the caches.
+	// mu protects the caches and figures.
 	bundles    cache[rule.Bundle]
 	catalogues cache[[]exchange.CatalogueItem]
 	sealers    map[string]*envelope.Sealer // of bodies, by requester, its certificate and epoch
+	denials    DenialStats
 }
 
 // New returns a broker.
@@ -113,6 +114,7 @@ const (
 	kindAuthority   = "authority"   // authority records and cases
 	kindIdempotency = "idempotency" // what a system's key stands for
 	kindAck         = "ack"         // answers to acknowledge, by entry
+	kindDenials     = "denials"     // what was denied, by requester and window, until it is summed up
 )
 
 func nonce() gm.Digest {

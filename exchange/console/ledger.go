@@ -57,6 +57,9 @@ type fieldView struct {
 	Name, Title, Mode, Predicate string
 }
 
+// kinds are those of a ledger entry, as the filter offers them.
+func kinds() []string { return []string{"access", "ack", "fact", "view", "clock", "denials"} }
+
 func (c *console) ledger(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	get := func(name string) string { return strings.TrimSpace(q.Get(name)) }
@@ -65,7 +68,7 @@ func (c *console) ledger(w http.ResponseWriter, r *http.Request) error {
 	query := f.query()
 	query.Page = exchange.Page{Cursor: get("cursor"), Limit: pageSize}
 	view := ledgerView{Filter: f, Filtered: f != filter{}, Outcomes: []string{"allowed", "no_record", "denied"},
-		Kinds: []string{"access", "ack", "fact", "view"}}
+		Kinds: kinds()}
 	if f.Bad != "" {
 		return c.page(w, r, http.StatusBadRequest, "ledger", view)
 	}
@@ -106,7 +109,7 @@ func (f *filter) query() exchange.LedgerQuery {
 		q.Outcome, err = exchange.ParseOutcome(f.Outcome)
 		check(err == nil, "outcome")
 	}
-	check(f.Kind == "" || slices.Contains([]string{"access", "ack", "fact", "view"}, f.Kind), "kind")
+	check(f.Kind == "" || slices.Contains(kinds(), f.Kind), "kind")
 	for _, m := range []struct {
 		text, name string
 		to         *time.Time

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ func TestLife(t *testing.T) {
 	}
 	answer := n.exchangeAll(t)
 	n.timePasses(t)
+	n.aWeekendPasses(t)
 	n.nothingInTheClear(t)
 	n.restart(t, answer)
 	n.newRules(t, answer)
@@ -126,6 +128,23 @@ func (n *network) timePasses(t *testing.T) {
 	}
 	if info, err := n.sdk[demo.Minzheng].Authority(t.Context(), c.ID); err != nil || info.State != "expired" {
 		t.Errorf("the consent is %s, %v", info.State, err)
+	}
+}
+
+// aWeekendPasses without anybody asking: the ledger's clock is far behind the
+// nodes', and the first question finds a quorum that brings it forward.
+func (n *network) aWeekendPasses(t *testing.T) {
+	t.Helper()
+	n.skew.Add(int64(60 * time.Hour))
+	if after := n.ask(t, demo.Zhujian, question(demo.Elder(), "ZJ-CANARY-5", "")); after.Outcome != exchange.Refused {
+		t.Errorf("after the weekend: %s", after.Outcome)
+	}
+	for _, dept := range n.all() {
+		eventually(t, "a quorum's word about the time is on every replica", func() bool {
+			return len(n.rows(t, dept, func(r exchange.LedgerRow) bool {
+				return r.Kind == "clock" && r.Result == "committed" && time.Until(r.Time) > 59*time.Hour
+			})) > 0
+		})
 	}
 }
 
@@ -253,7 +272,7 @@ func (n *network) ownFacts(t *testing.T, dept exchange.Dept) map[string]int {
 	t.Helper()
 	count := map[string]int{}
 	for _, r := range n.rows(t, dept, func(r exchange.LedgerRow) bool { return r.Author == dept && r.Requester == "" }) {
-		if r.Kind != "view" && r.Kind != "ack" {
+		if !slices.Contains([]string{"view", "ack", "clock"}, r.Kind) {
 			count[r.Kind]++
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"xinqiao/crypto/channel"
 	"xinqiao/exchange"
+	"xinqiao/exchange/broker"
 	"xinqiao/ledger"
 	"xinqiao/ledger/replica"
 	"xinqiao/ledger/store"
@@ -98,11 +99,12 @@ type reading struct {
 	replica replica.Stats
 	store   store.Stats
 	channel channel.Stats
+	denials broker.DenialStats
 	id      *identity
 }
 
 func (n *Node) readFigures() reading {
-	return reading{ledger: n.ledger.Stats(), replica: n.replica.Stats(), store: n.store.Stats(), channel: n.end.Stats(), id: n.id}
+	return reading{ledger: n.ledger.Stats(), replica: n.replica.Stats(), store: n.store.Stats(), channel: n.end.Stats(), denials: n.broker.Denials(), id: n.id}
 }
 
 func newSampler(n *Node) *sampler {
@@ -117,9 +119,13 @@ func newSampler(n *Node) *sampler {
 	gauge := func(name, help string, read func(reading) float64, label ...string) {
 		add(prometheus.GaugeValue, name, help, read, label...)
 	}
-	counter := func(name, help string, read func(reading) float64) { add(prometheus.CounterValue, name, help, read) }
+	counter := func(name, help string, read func(reading) float64, label ...string) {
+		add(prometheus.CounterValue, name, help, read, label...)
+	}
 	ledgerFigures(gauge, counter)
 	raftFigures(gauge, counter)
+	counter("exchange_denials_counted_total", "Denials beyond a requester's quota, counted instead of recorded one by one.", func(r reading) float64 { return float64(r.denials.Counted) })
+	counter("exchange_denials_summarised_total", "Denials whose summary this node has put on the ledger.", func(r reading) float64 { return float64(r.denials.Summarised) })
 	gauge("ledger_bytes", "Length of the store's file in bytes.", func(r reading) float64 { return float64(r.store.Bytes) })
 	gauge("bbolt_free_pages", "Pages of the store's file that can be used again.", func(r reading) float64 { return float64(r.store.FreePages) })
 	gauge("bbolt_open_readers", "Read transactions open on the store.", func(r reading) float64 { return float64(r.store.Readers) })
@@ -148,7 +154,7 @@ func newSampler(n *Node) *sampler {
 
 type (
 	addGauge   func(name, help string, read func(reading) float64, label ...string)
-	addCounter func(name, help string, read func(reading) float64)
+	addCounter func(name, help string, read func(reading) float64, label ...string)
 )
 
 func ledgerFigures(gauge addGauge, counter addCounter) {
@@ -160,17 +166,18 @@ func ledgerFigures(gauge addGauge, counter addCounter) {
 	gauge("ledger_cosigned_lag_entries", "Leaves applied and not yet covered by a cosigned checkpoint.", func(r reading) float64 {
 		return float64(r.ledger.Size - min(r.ledger.Size, r.ledger.CosignedSize))
 	})
-	gauge("ledger_checkpoint_timestamp_seconds", "When this node accepted the newest cosigned checkpoint, Unix time; 0 before the first.", func(r reading) float64 {
-		if r.ledger.CosignedTime.IsZero() {
-			return 0
-		}
-		return float64(r.ledger.CosignedTime.UnixMilli()) / 1000
-	})
+	gauge("ledger_checkpoint_timestamp_seconds", "When this node accepted the newest cosigned checkpoint, Unix time; 0 before the first.", func(r reading) float64 { return unix(r.ledger.CosignedTime) })
 	gauge("ledger_halted", "1 when this node's ledger has halted: it releases and cosigns nothing.", func(r reading) float64 { return flag(r.ledger.Halted) })
 	counter("ledger_verification_failures_total", "Frames whose signature or certificate did not hold.", func(r reading) float64 { return float64(r.ledger.VerifyFailures) })
 	counter("ledger_split_views_total", "Tree heads with a quorum of cosignatures that contradict this node's own: a fork.", func(r reading) float64 { return float64(r.ledger.SplitViews) })
 	counter("ledger_refused_heads_total", "Tree heads that this node was asked to cosign and that contradict its own.", func(r reading) float64 { return float64(r.ledger.RefusedHeads) })
 	counter("ledger_conflicts_total", "Entry ids used again for other content.", func(r reading) float64 { return float64(r.ledger.Conflicts) })
+	for _, p := range ledger.Pressures() {
+		counter("ledger_busy_total", "Entries and frames refused because something was full, by what.", func(r reading) float64 { return float64(r.ledger.Busy[p]) },
+			"pressure", string(p))
+	}
+	counter("ledger_late_frames_total", "Frames committed and left out, because nobody had witnessed the leader's time.", func(r reading) float64 { return float64(r.ledger.LateFrames) })
+	gauge("ledger_witnessed_timestamp_seconds", "Newest time that a quorum or the authority has witnessed, Unix time; 0 before the first leaf.", func(r reading) float64 { return unix(r.ledger.Witnessed) })
 	counter("crypto_engine_mismatch_total", "Signatures on which the two engines disagreed.", func(r reading) float64 { return float64(r.ledger.EngineMismatches) })
 }
 
@@ -188,8 +195,17 @@ func raftFigures(gauge addGauge, counter addCounter) {
 	gauge("raft_peers", "Servers in the Raft configuration.", func(r reading) float64 { return float64(r.replica.Replicas) }, "suffrage", "nonvoter")
 	gauge("raft_unsigned_voters", "Voters that no signed member entry names.", func(r reading) float64 { return float64(len(r.replica.Unsigned)) })
 	counter("raft_batches_total", "Commands committed here as leader.", func(r reading) float64 { return float64(r.replica.Batches) })
+	counter("raft_busy_total", "Frames refused because the leader's queue was full.", func(r reading) float64 { return float64(r.replica.Busy) })
 	counter("raft_refused_frames_total", "Frames refused before they were proposed.", func(r reading) float64 { return float64(r.replica.RefusedFrames) })
 	counter("raft_refused_peers_total", "Raft connections refused.", func(r reading) float64 { return float64(r.replica.RefusedPeers) })
+}
+
+// unix is t in seconds, 0 for the zero time.
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
 }
 
 func flag(b bool) float64 {

@@ -200,6 +200,9 @@ func (n *Node) verified(at uint64, leaf ledger.Leaf, e ledger.Entry, hash gm.Dig
 	if a := e.Access; a != nil {
 		row.Holder, row.Requester, row.Class, row.Outcome = a.Holder, a.Requester, a.Class, a.Outcome
 	}
+	if s := e.Denied; s != nil {
+		row.Holder, row.Requester, row.Outcome = e.Author, s.Requester, exchange.Refused
+	}
 	if f := e.Fact; f != nil {
 		row.Holder, row.Requester = f.Provider, f.Grantee
 	}
@@ -383,6 +386,7 @@ func (n *Node) run(ctx context.Context) error {
 	n.ledger.Start(n.replica)
 	n.wg.Go(func() { n.publishLoop(ctx, own) })
 	n.wg.Go(func() { n.broker.AcknowledgeLoop(ctx) })
+	n.wg.Go(func() { n.broker.SummariseLoop(ctx) })
 	n.wg.Go(func() {
 		n.ledger.PublishLoop(ctx, n.client, func() bool { return n.replica.IsLeader() && n.signedVoters() == nil })
 	})

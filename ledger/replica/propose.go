@@ -98,7 +98,7 @@ func (r *Replica) enqueue(frame []byte) (*pending, error) {
 	if r.queued.Add(int64(len(frame))) > maxQueueBytes {
 		r.queued.Add(-int64(len(frame)))
 		r.count.busy.Add(1)
-		return nil, ledger.ErrBusy
+		return nil, ledger.Busy("replica.Propose", ledger.PressureBytes)
 	}
 	select {
 	case r.queue <- p:
@@ -106,7 +106,7 @@ func (r *Replica) enqueue(frame []byte) (*pending, error) {
 	default:
 		r.queued.Add(-int64(len(frame)))
 		r.count.busy.Add(1)
-		return nil, ledger.ErrBusy
+		return nil, ledger.Busy("replica.Propose", ledger.PressureQueue)
 	}
 }
 

@@ -23,11 +23,13 @@ const (
 	KindIdempotency = "idempotency" // keys of department systems and what they led to
 	KindAck         = "ack"         // acknowledgements not yet appended
 	KindSession     = "session"     // officers' sessions
+	KindDenials     = "denials"     // denials by requester and time, until they are summed up
 )
 
 // Kinds lists them.
 func Kinds() []string {
-	return []string{KindOutbox, KindBody, KindRequest, KindAnswer, KindAuthority, KindRoster, KindIdempotency, KindAck, KindSession}
+	return []string{KindOutbox, KindBody, KindRequest, KindAnswer, KindAuthority, KindRoster, KindIdempotency, KindAck, KindSession,
+		KindDenials}
 }
 
 // Limits of a record, in bytes.

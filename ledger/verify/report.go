@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,7 +44,16 @@ type Finding struct {
 	Class     string        `json:"class,omitempty"`    //
 	Outcome   string        `json:"outcome,omitempty"`  // allowed | no_record | denied
 	Fact      string        `json:"fact,omitempty"`     // of fact changes: "set grant …"
+	Denials   *Denials      `json:"denials,omitempty"`  // of summed up denials
 	Detail    *Detail       `json:"detail,omitempty"`   // when a party disclosed the body
+}
+
+// Denials is how many requests the author has denied to the finding's requester
+// without an entry for each, and when.
+type Denials struct {
+	Count uint64    `json:"count"`
+	From  time.Time `json:"from"`
+	To    time.Time `json:"to"`
 }
 
 // Detail is what a disclosed body adds. The subject's identifier is masked: who
@@ -106,6 +116,10 @@ func finding(files map[string][]byte, index uint64) (Finding, error) {
 	}
 	if a := entry.Access; a != nil {
 		f.Requester, f.Holder, f.Class, f.Outcome = a.Requester, a.Holder, a.Class, a.Outcome.String()
+	}
+	if s := entry.Denied; s != nil {
+		f.Requester, f.Holder = s.Requester, entry.Author
+		f.Denials = &Denials{s.Count, time.UnixMilli(s.From).UTC(), time.UnixMilli(s.To).UTC()}
 	}
 	if b, ok := files[bodyFile(index)]; ok {
 		body, _, err := ledger.DecodeBody(gm.Emmansun(), b)
@@ -190,6 +204,10 @@ func (f Finding) lines(w words) []line {
 	if f.Outcome != "" {
 		list = append(list, line{w.asked, string(f.Requester)}, line{w.of, string(f.Holder)}, line{w.class, f.Class},
 			line{w.outcome, w.term(f.Outcome)})
+	}
+	if s := f.Denials; s != nil {
+		list = append(list, line{w.asked, string(f.Requester)}, line{w.of, string(f.Holder)}, line{w.count, strconv.FormatUint(s.Count, 10)},
+			line{w.span, clock(s.From) + " – " + clock(s.To)})
 	}
 	if f.Fact != "" {
 		list = append(list, line{w.fact, f.Fact})
