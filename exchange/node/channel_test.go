@@ -112,7 +112,7 @@ func TestMixedChannels(t *testing.T) {
 		}
 	}
 	const theirs, its = "the peer speaks TLS and this node GM TLS", "the peer speaks GM TLS and this node TLS 1.3"
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), readyWithin)
 	defer cancel()
 	for _, dept := range []exchange.Dept{demo.Gongan, demo.Minzheng, demo.Zhujian} {
 		if err := n.nodes[dept].WaitReady(ctx); err != nil {
