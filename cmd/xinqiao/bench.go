@@ -29,6 +29,7 @@ func newBenchCommand() *cobra.Command {
 type benchFlags struct {
 	output, dir        string
 	seconds, appenders int
+	full               bool
 }
 
 func newBenchLedger() *cobra.Command {
@@ -53,6 +54,7 @@ median of one appender, from entry to receipt, over that of bare raft.`,
 	flags.StringVar(&f.dir, "dir", "", "where to write, on the disk that is meant (default: the system's temporary directory)")
 	flags.IntVar(&f.seconds, "seconds", 30, "of measuring, at least 1")
 	flags.IntVar(&f.appenders, "appenders", 64, "that append at once, 1 to 4096")
+	flags.BoolVar(&f.full, "full", false, "take the leader away as well: crashes and planned restarts, half a minute more")
 	return cmd
 }
 
@@ -69,7 +71,7 @@ func benchLedger(cmd *cobra.Command, f *benchFlags) error {
 	if err != nil {
 		return fmt.Errorf("make a directory to measure in: %w", err)
 	}
-	r, err := bench.Run(cmd.Context(), bench.Options{Dir: dir, For: time.Duration(f.seconds) * time.Second, Appenders: f.appenders,
+	r, err := bench.Run(cmd.Context(), bench.Options{Dir: dir, For: time.Duration(f.seconds) * time.Second, Appenders: f.appenders, Full: f.full,
 		Progress: func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...) }})
 	if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
 		return err
@@ -94,5 +96,9 @@ func printLedgerBench(w io.Writer, r bench.Report) {
 	line("grouping", "%.1f entries a frame, %.1f frames a command", r.EntriesPerFrame, r.FramesPerBatch)
 	line("done meanwhile", "%d frames, %d verifications, %d second verdicts, %d cosignatures", r.Checked.Frames, r.Checked.Verifications,
 		r.Checked.SecondVerdicts, r.Checked.Cosignatures)
+	if r.Faults != nil {
+		line("leader crashes", "a writer waits %.0f ms at most, %d times", r.Faults.CrashMax, len(r.Faults.CrashGaps))
+		line("planned restarts", "a writer waits %.0f ms at most, %d times", r.Faults.PlannedMax, len(r.Faults.PlannedGaps))
+	}
 	_ = t.Flush()
 }

@@ -2,9 +2,12 @@ package bench
 
 import (
 	"math"
+	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
+
+	"xinqiao/exchange"
 )
 
 // TestRun holds that a short run measures everything; how fast is no matter of
@@ -15,6 +18,9 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%+v", r)
+	if r.Faults != nil {
+		t.Error("a short run takes no leader away")
+	}
 	positive(t, "Report", reflect.ValueOf(r))
 	if r.Limit != "raft" && r.Limit != "crypto" {
 		t.Errorf("the limit is %q", r.Limit)
@@ -56,7 +62,7 @@ func positive(t *testing.T, name string, v reflect.Value) {
 
 // TestEntrySize holds that entries are as long as the report says.
 func TestEntrySize(t *testing.T) {
-	c, err := openCluster(t.Context(), t.TempDir())
+	c, err := openCluster(t.Context(), filepath.Join(t.TempDir(), "ledger-"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +75,26 @@ func TestEntrySize(t *testing.T) {
 		if err != nil || len(b) != EntrySize {
 			t.Errorf("%s: entry of %d bytes, %v", d, len(b), err)
 		}
+	}
+	if err := c.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFaults takes the leader away once in each way: writing goes on, and it
+// comes back.
+func TestFaults(t *testing.T) {
+	c, err := openCluster(t.Context(), filepath.Join(t.TempDir(), "ledger-"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, stop := range map[string]func(exchange.Dept) error{
+		"planned": func(d exchange.Dept) error { return c.stop(t.Context(), d) }, "crash": c.abandon} {
+		gap, err := c.without(t.Context(), stop)
+		if err != nil || gap <= 0 {
+			t.Errorf("%s: gap %v, %v", name, gap, err)
+		}
+		t.Logf("%s: %v", name, gap)
 	}
 	if err := c.close(); err != nil {
 		t.Error(err)

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +32,7 @@ type node struct {
 // cluster is three voters in this process.
 type cluster struct {
 	realm  *realm
-	dir    string
+	path   string // what the names of its files begin with
 	addrs  map[exchange.Dept]string
 	tally  *tally
 	frames [][]byte // the founding
@@ -43,9 +42,10 @@ type cluster struct {
 	stops map[exchange.Dept]func()
 }
 
-// openCluster founds a ledger below dir and waits until every node serves.
-func openCluster(ctx context.Context, dir string) (c *cluster, err error) {
-	c = &cluster{dir: dir, addrs: map[exchange.Dept]string{}, tally: &tally{}, nodes: map[exchange.Dept]*node{},
+// openCluster founds a ledger in files whose names begin with path, and waits
+// until every node serves.
+func openCluster(ctx context.Context, path string) (c *cluster, err error) {
+	c = &cluster{path: path, addrs: map[exchange.Dept]string{}, tally: &tally{}, nodes: map[exchange.Dept]*node{},
 		stops: map[exchange.Dept]func(){}}
 	defer func() {
 		if err != nil {
@@ -102,8 +102,7 @@ func pause(ctx context.Context, d time.Duration) error {
 // start opens d's node on what its directory holds.
 func (c *cluster) start(d exchange.Dept, l net.Listener) error {
 	p, log := c.realm.parties[d], slog.New(slog.DiscardHandler)
-	// The replica makes the directory; the store's file lies beside it.
-	s, err := store.Open(filepath.Join(c.dir, string(d)+".db"), store.Options{Origin: origin})
+	s, err := store.Open(c.path+string(d)+".db", store.Options{Origin: origin})
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -129,7 +128,7 @@ func (c *cluster) start(d exchange.Dept, l net.Listener) error {
 		}
 		return list
 	}
-	n.replica, err = replica.Open(replica.Config{Self: d, Dir: filepath.Join(c.dir, string(d)), Addr: c.addrs[d], Voters: voters,
+	n.replica, err = replica.Open(replica.Config{Self: d, Dir: c.path + string(d), Addr: c.addrs[d], Voters: voters,
 		Genesis: c.frames, Members: members, Check: n.ledger.CheckFrame, PeerOf: peerOf, Clock: time.Now, Log: log},
 		n.ledger, c, named{l}, dialAs(d))
 	if err != nil {

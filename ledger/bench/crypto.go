@@ -1,7 +1,10 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,8 +29,10 @@ type needs struct {
 // leafOver is what a leaf has beyond its entry, in bytes.
 const leafOver = 64
 
-// sample measures each operation alone for about d altogether.
-func sample(k *keyring.Keyring, d time.Duration) (prices, error) {
+// sample measures each operation alone for about d altogether, on all cores at
+// once: what the machine can do is what its cores do together, and two that share
+// their units do less than twice as much as one.
+func sample(k *keyring.Keyring, cores int, d time.Duration) (prices, error) {
 	var p prices
 	first, second := gm.Emmansun(), gm.Tjfoc()
 	body := make([]byte, 180) // as long as a frame's
@@ -37,34 +42,55 @@ func sample(k *keyring.Keyring, d time.Duration) (prices, error) {
 		return p, err
 	}
 	key := k.SignPublic()
-	entry, leaf, left := make([]byte, EntrySize), make([]byte, EntrySize+leafOver), gm.Digest{}
-	var bad error
-	check := func(e gm.Engine) {
-		if !e.Verify(key, msg, sig) {
-			bad = fmt.Errorf("%s does not verify what was signed", e.Name())
+	entry, leaf := make([]byte, EntrySize), make([]byte, EntrySize+leafOver)
+	verify := func(e gm.Engine) func() error {
+		return func() error {
+			if !e.Verify(key, msg, sig) {
+				return fmt.Errorf("%s does not verify what was signed", e.Name())
+			}
+			return nil
 		}
 	}
-	each := d / 6
-	p.sign = price(each, func() { _, bad = k.Sign(ledger.DomainFrame, body) })
-	p.verify = price(each, func() { check(first) })
-	p.second = price(each, func() { check(second) })
-	p.entry = price(each, func() { merkle.LeafHash(first, entry) })
-	p.leaf = price(each, func() { merkle.LeafHash(first, leaf) })
-	p.node = price(each, func() { left = merkle.NodeHash(first, left, left) })
-	return p, bad
+	hash := func(data []byte) func() error {
+		return func() error { merkle.LeafHash(first, data); return nil }
+	}
+	for _, op := range []struct {
+		price *time.Duration
+		do    func() error
+	}{
+		{&p.sign, func() error { _, err := k.Sign(ledger.DomainFrame, body); return err }},
+		{&p.verify, verify(first)},
+		{&p.second, verify(second)},
+		{&p.entry, hash(entry)},
+		{&p.leaf, hash(leaf)},
+		{&p.node, func() error { merkle.NodeHash(first, gm.Digest{1}, gm.Digest{2}); return nil }},
+	} {
+		if *op.price, err = price(cores, d/6, op.do); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
 }
 
 // price is the CPU time of one call. It counts this process's time and not the
 // clock's, so that a noisy neighbour makes nothing look dearer.
-func price(d time.Duration, do func()) time.Duration {
-	calls, began, cpu := 0, time.Now(), processCPU()
-	for time.Since(began) < d || calls < 8 {
-		for range 8 {
-			do()
-		}
-		calls += 8
+func price(cores int, d time.Duration, do func() error) (time.Duration, error) {
+	var calls atomic.Int64
+	errs := make([]error, cores)
+	var wg sync.WaitGroup
+	began, cpu := time.Now(), processCPU()
+	for core := range cores {
+		wg.Go(func() {
+			for errs[core] == nil && time.Since(began) < d {
+				for range 8 {
+					errs[core] = errors.Join(errs[core], do())
+				}
+				calls.Add(8)
+			}
+		})
 	}
-	return (processCPU() - cpu) / time.Duration(calls)
+	wg.Wait()
+	return (processCPU() - cpu) / time.Duration(max(calls.Load(), 1)), errors.Join(errs...)
 }
 
 // processCPU is what this process has used so far.

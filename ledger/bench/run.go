@@ -17,6 +17,7 @@ type Options struct {
 	Dir       string        // empty, and on the disk that is meant
 	For       time.Duration // of measuring; opening and closing come on top
 	Appenders int
+	Full      bool // the leader's crashes and planned restarts as well
 	// Progress is told what is being done; it may be nil.
 	Progress func(format string, args ...any)
 }
@@ -49,6 +50,7 @@ type Report struct {
 	Checked    Checked `json:"checked"`
 	Prices     Prices  `json:"prices_us"`
 	Rounds     []Round `json:"rounds"`
+	Faults     *Faults `json:"faults,omitempty"` // of a full run
 }
 
 // Checked is what the run really did on all nodes, with all appenders.
@@ -87,7 +89,12 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 		o.Progress = func(string, ...any) {}
 	}
 	o.Progress("opening three ledgers and bare raft")
-	c, err := openCluster(ctx, o.Dir)
+	// Three nodes are three processes, which the system lets run in turn. In one
+	// process with a thread for each core they would wait behind each other's
+	// signatures instead; bare raft gets as many.
+	cores := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(len(depts()) * cores))
+	c, err := openCluster(ctx, filepath.Join(o.Dir, "ledger-"))
 	if err != nil {
 		return r, err
 	}
@@ -97,7 +104,7 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	m := &measuring{o: o, c: c, bare: b}
+	m := &measuring{o: o, c: c, bare: b, cores: cores}
 	// Connections, caches and the first pages of the files are no part of it.
 	if _, err := c.many(ctx, o.Appenders, o.For/30); err != nil {
 		return r, err
@@ -112,16 +119,22 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 		last := m.rounds[i]
 		o.Progress("round %d of %d: %.0f entries/s, bare raft %.0f, cryptography %.0f", i+1, rounds, last.EntriesPerSecond, last.BareRaft, last.Crypto)
 	}
-	return m.report(), nil
+	r = m.report()
+	if o.Full {
+		o.Progress("taking the leader away")
+		r.Faults, err = faults(ctx, filepath.Join(o.Dir, "faults-"))
+	}
+	return r, err
 }
 
 // rounds of a run; odd, so that the median is one of them.
 const rounds = 5
 
 type measuring struct {
-	o    Options
-	c    *cluster
-	bare *replica.Bare
+	o     Options
+	c     *cluster
+	bare  *replica.Bare
+	cores int
 
 	rounds                                  []Round
 	many, bareMany, one, bareOne, forwarded load
@@ -147,7 +160,7 @@ func (m *measuring) round(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("bare raft: %w", err)
 	}
-	p, err := sample(m.c.realm.parties[depts()[0]].keys, 2*part)
+	p, err := sample(m.c.realm.parties[depts()[0]].keys, m.cores, 2*part)
 	if err != nil {
 		return err
 	}
@@ -164,7 +177,7 @@ func (m *measuring) round(ctx context.Context) error {
 		return err
 	}
 	need := needs{entries: many.entries, frames: did.Frames, seconds: did.SecondVerdicts, cosigned: did.Cosignatures}
-	limit := float64(runtime.GOMAXPROCS(0)) / p.perEntry(need, len(depts())).Seconds()
+	limit := float64(m.cores) / p.perEntry(need, len(depts())).Seconds()
 	m.rounds = append(m.rounds, Round{EntriesPerSecond: many.rate(), BareRaft: bareMany.rate(), Crypto: limit,
 		LimitRatio:   many.rate() / min(bareMany.rate(), limit),
 		LatencyRatio: float64(one.quantile(0.5)) / float64(bareOne.quantile(0.5))})
@@ -221,7 +234,7 @@ func (m *measuring) committed() (n uint64) {
 }
 
 func (m *measuring) report() Report {
-	r := Report{Appenders: m.o.Appenders, Cores: runtime.GOMAXPROCS(0), EntryBytes: EntrySize, Entries: m.many.entries,
+	r := Report{Appenders: m.o.Appenders, Cores: m.cores, EntryBytes: EntrySize, Entries: m.many.entries,
 		Checked: m.did, Rounds: m.rounds,
 		LimitRatio:       median(m.rounds, func(r Round) float64 { return r.LimitRatio }),
 		LatencyRatio:     median(m.rounds, func(r Round) float64 { return r.LatencyRatio }),
