@@ -134,7 +134,7 @@ func Open(cfg Config, a Applier, f Forwarder, l net.Listener, dial Dial) (*Repli
 		return nil, err
 	}
 	r.net = newNetwork(netConfig{Addr: cfg.Addr, Listener: l, Dial: r.dialer(dial), PeerOf: cfg.PeerOf, Voter: r.isVoter,
-		Logger: logger, Log: cfg.Log, Count: &r.count})
+		Logger: logger, Log: cfg.Log, Count: &r.count, Stuck: pipelineStuck})
 	notify := make(chan bool, 16)
 	rc := raftConfig(cfg, logger, notify)
 	if err := r.start(rc, logs, stable); err != nil {

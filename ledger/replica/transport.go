@@ -33,6 +33,7 @@ type netConfig struct {
 	Logger   hclog.Logger
 	Log      *slog.Logger
 	Count    *counters
+	Stuck    time.Duration // how long a message may wait for its place in a pipeline
 }
 
 // network is the transport given to raft. What goes out is raft's own
