@@ -103,12 +103,16 @@ func (b *Bare) Apply(data []byte) error {
 // Close stops the servers.
 func (b *Bare) Close() error {
 	var errs []error
+	var stopped []raft.Future
 	for _, r := range b.rafts {
-		errs = append(errs, r.Shutdown().Error())
+		stopped = append(stopped, r.Shutdown())
 	}
-	for _, n := range b.nets {
+	for _, n := range b.nets { // first, or a sender that waits for its reader never ends
 		n.CloseStreams()
 		errs = append(errs, n.Close())
+	}
+	for _, f := range stopped {
+		errs = append(errs, f.Error())
 	}
 	for _, l := range b.logs {
 		errs = append(errs, l.Close())
