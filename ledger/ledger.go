@@ -60,6 +60,8 @@ type Ledger struct {
 	once    sync.Once
 	wg      sync.WaitGroup
 
+	vouched vouched // frames that this node has verified before they were proposed
+
 	cosigning sync.Mutex // one cosignature at a time; taken before mu
 
 	mu sync.RWMutex
@@ -162,7 +164,7 @@ func (l *Ledger) Close() error {
 // ApplyBatch takes one command of the replicated log; the replica calls it in
 // order, once for each position. An error means that this node must stop.
 func (l *Ledger) ApplyBatch(raftIndex uint64, cmd []byte) error {
-	batch, frames, err := parseBatch(l.cfg.Engine, cmd)
+	batch, frames, err := parseBatch(l.cfg.Engine, cmd, l.vouched.frame)
 	if err != nil {
 		return l.haltWith(err)
 	}
