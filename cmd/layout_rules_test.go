@@ -124,6 +124,6 @@ func house() houseRules {
 			"exchange/broker", "exchange/material", "exchange/source", "policy", "policy/authority", "policy/rule", "ledger/merkle",
 			"ledger/checkpoint", "ledger/index", "ledger/verify", "ledger/state.go", "ledger/judge.go", "ledger/watermark.go",
 			"ledger/receipt.go", "ledger/cosign.go"},
-		skips: []string{"openssl", "chromium", "promtool", "prometheus", "systemd-analyze", "curl", "java", "go", "make", "bash", "ptrace"},
+		skips: []string{"openssl", "chromium", "promtool", "prometheus", "systemd-analyze", "curl", "java", "go", "make", "bash", "ptrace", "root"},
 	}
 }

@@ -21,16 +21,15 @@ import (
 type cluster struct {
 	t     testing.TB
 	dir   string
-	exe   string
 	links map[string]*link // "raft a b" is how a reaches b
 	nodes map[exchange.Dept]*node
 }
 
 // node is one node's process, which comes and goes.
 type node struct {
-	dept exchange.Dept
-	dir  string
-	exe  string
+	dept    exchange.Dept
+	dir     string
+	command []string
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -43,53 +42,63 @@ type node struct {
 // errDown: the node's process is not there or does not answer in time.
 var errDown = errors.New("the node does not answer")
 
-// newCluster founds a ledger and starts nothing.
+// newCluster founds a ledger whose nodes reach each other by links, and starts
+// nothing.
 func newCluster(t testing.TB, dir string) *cluster {
+	t.Helper()
+	return buildCluster(t, dir, (*cluster).linked, func(exchange.Dept) []string { return nil })
+}
+
+// buildCluster founds a ledger at the places that lay gives, for processes that are
+// run by way of the command that prefix gives.
+func buildCluster(t testing.TB, dir string, lay func(*cluster) map[exchange.Dept]place, prefix func(exchange.Dept) []string) *cluster {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{t: t, dir: dir, exe: exe, links: map[string]*link{}, nodes: map[exchange.Dept]*node{}}
+	c := &cluster{t: t, dir: dir, links: map[string]*link{}, nodes: map[exchange.Dept]*node{}}
+	if err := found(dir, lay(c)); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range depts() {
+		c.nodes[d] = &node{dept: d, dir: filepath.Join(dir, string(d)), command: append(prefix(d), exe)}
+		c.configure(d, func(*settings) {})
+	}
+	t.Cleanup(c.close)
+	return c
+}
+
+// linked has the nodes on loopback, with a link for each ordered pair and protocol.
+func (c *cluster) linked() map[exchange.Dept]place {
 	places := map[exchange.Dept]place{}
 	addr := func() string {
 		a, err := freeAddr()
 		if err != nil {
-			t.Fatal(err)
+			c.t.Fatal(err)
 		}
 		return a
 	}
 	for _, d := range depts() {
 		places[d] = place{Dept: d, Raft: addr(), Peer: addr(), RaftReal: addr(), PeerReal: addr(), RaftLink: map[string]string{}, PeerBy: map[string]string{}}
 	}
+	join := func(kind string, a, b exchange.Dept, to string) string {
+		k, err := newLink("127.0.0.1:0", to)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		c.links[kind+" "+string(a)+" "+string(b)] = k
+		return k.l.Addr().String()
+	}
 	for _, a := range depts() {
 		for _, b := range depts() {
-			if a == b {
-				continue
-			}
-			for kind, to := range map[string]string{"raft": places[b].RaftReal, "peer": places[b].PeerReal} {
-				k, err := newLink("127.0.0.1:0", to)
-				if err != nil {
-					t.Fatal(err)
-				}
-				c.links[kind+" "+string(a)+" "+string(b)] = k
-				if kind == "raft" {
-					places[a].RaftLink[string(b)] = k.l.Addr().String()
-				} else {
-					places[a].PeerBy[string(b)] = k.l.Addr().String()
-				}
+			if a != b {
+				places[a].RaftLink[string(b)] = join("raft", a, b, places[b].RaftReal)
+				places[a].PeerBy[string(b)] = join("peer", a, b, places[b].PeerReal)
 			}
 		}
 	}
-	if err := found(dir, places); err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range depts() {
-		c.nodes[d] = &node{dept: d, dir: filepath.Join(dir, string(d)), exe: exe}
-		c.configure(d, func(*settings) {})
-	}
-	t.Cleanup(c.close)
-	return c
+	return places
 }
 
 func (c *cluster) configure(d exchange.Dept, change func(*settings)) {
@@ -144,7 +153,7 @@ func (n *node) start() error {
 		n.mu.Unlock()
 		return err
 	}
-	cmd := exec.Command(n.exe)
+	cmd := exec.Command(n.command[0], n.command[1:]...)
 	cmd.Env = append(os.Environ(), nodeVariable+"="+n.dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	in, err := cmd.StdinPipe()

@@ -59,74 +59,72 @@ func (d disks) signal(s syscall.Signal) {
 	}
 }
 
-// TestControlWithoutFsync has the power fail on nodes whose disks have kept nothing
+// TestControlWithoutFsync has the power fail twice. The first time the disks keep
+// what was synced, and nothing may be lost. The second time they have kept nothing
 // since a moment: what was written later is gone, as it is where fsync does nothing.
-// The same failure with what the nodes have synced must lose nothing.
 func TestControlWithoutFsync(t *testing.T) {
-	for name, synced := range map[string]bool{"synced": true, "no fsync": false} {
-		t.Run(name, func(t *testing.T) {
-			c, w := up(t, func(*cluster) {})
-			d := disks{c}
-			d.signal(syscall.SIGSTOP)
-			d.copy(t, "", ".synced")
-			d.signal(syscall.SIGCONT)
-			if err := w.goesOn(40 * time.Second); err != nil {
-				t.Fatal(err)
-			}
-			d.signal(syscall.SIGKILL)
-			if !synced {
-				d.copy(t, ".synced", "")
-			}
-			if err := c.startAll(); err != nil {
-				t.Fatal(err)
-			}
-			if err := w.goesOn(40 * time.Second); err != nil {
-				t.Fatal(err)
-			}
-			f := newFindings()
-			if _, err := settle(c, 40*time.Second); err != nil {
-				t.Fatal(err)
-			}
-			judge(c, w, f)
-			gone, left := f.count(lost), f.count(unrecorded)
-			if synced && f.any() {
-				t.Errorf("with fsync: %v", f.list)
-			}
-			if !synced && (gone == 0 || left == 0) {
-				t.Errorf("the checks do not notice a lost disk: %v", f.list)
-			}
-			t.Logf("control %q: %d lost, %d released without entry found", name, gone, left)
-		})
+	t.Parallel()
+	c, w := up(t, func(*cluster) {})
+	d := disks{c}
+	d.signal(syscall.SIGSTOP)
+	d.copy(t, "", ".synced")
+	d.signal(syscall.SIGCONT)
+	for _, synced := range []bool{true, false} {
+		if err := w.goesOn(60 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		d.signal(syscall.SIGKILL)
+		if !synced {
+			d.copy(t, ".synced", "")
+		}
+		if err := c.startAll(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.goesOn(60 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		f := newFindings()
+		if _, err := settle(c, 60*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		judge(c, w, f)
+		gone, left := f.count(lost), f.count(unrecorded)
+		if synced && f.any() {
+			t.Errorf("with fsync: %v", f.list)
+		}
+		if !synced && (gone == 0 || left == 0) {
+			t.Errorf("the checks do not notice a lost disk: %v", f.list)
+		}
+		t.Logf("control: what was synced is kept %t: found %d lost, %d released without entry", synced, gone, left)
 	}
 }
 
-// TestControlWithoutOwnNode has a holder release on the leader's word that its frame
+// TestControlWithoutOwnNode has one holder release on the leader's word that its frame
 // is committed, which says nothing about what became of the entry: it was withdrawn
-// meanwhile. With its own node's word nothing may leave.
+// meanwhile. Beside it another waits for its own node's word; there nothing may leave.
 func TestControlWithoutOwnNode(t *testing.T) {
-	const holder = exchange.Dept("renshe")
-	for name, unowned := range map[string]bool{"own node": false, "leader's word": true} {
-		t.Run(name, func(t *testing.T) {
-			c, w := up(t, func(c *cluster) {
-				c.configure(holder, func(s *settings) { s.Unowned = unowned })
-			})
-			f := newFindings()
-			for range 5 {
-				race(t, c, w, holder)
-			}
-			if _, err := settle(c, 40*time.Second); err != nil {
-				t.Fatal(err)
-			}
-			left := released(c, ledgers(c, f), f)
-			found := f.count(unrecorded)
-			if !unowned && f.any() {
-				t.Errorf("with the node's own word: %v", f.list)
-			}
-			if unowned && found == 0 {
-				t.Errorf("the checks do not notice a release on the leader's word: %d released", left)
-			}
-			t.Logf("control %q: %d of %d released without entry found", name, found, left)
-		})
+	t.Parallel()
+	const honest, hasty = exchange.Dept("gongan"), exchange.Dept("renshe")
+	c, w := up(t, func(c *cluster) {
+		c.configure(hasty, func(s *settings) { s.Unowned = true })
+	})
+	for _, holder := range []exchange.Dept{honest, hasty} {
+		for range 3 {
+			race(t, c, w, holder)
+		}
+		if _, err := settle(c, 60*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		f := newFindings()
+		left := released(c, ledgers(c, f), f)
+		found := f.count(unrecorded)
+		if holder == honest && f.any() {
+			t.Errorf("with the node's own word: %v", f.list)
+		}
+		if holder == hasty && found == 0 {
+			t.Errorf("the checks do not notice a release on the leader's word: %d released", left)
+		}
+		t.Logf("control: released on the leader's word %t: found %d of %d released without entry", holder == hasty, found, left)
 	}
 }
 

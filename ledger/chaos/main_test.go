@@ -19,7 +19,7 @@ const nodeVariable = "XINQIAO_CHAOS_NODE"
 
 // The knobs of `make chaos`.
 var (
-	flagSeconds = flag.Int("chaos.seconds", 10, "how long faults are injected")
+	flagSeconds = flag.Int("chaos.seconds", 6, "how long faults are injected")
 	flagSeed    = flag.Uint64("chaos.seed", uint64(time.Now().UnixNano()), "repeats a choice of faults and operations")
 	flagDir     = flag.String("chaos.dir", "", "where the nodes live; kept after a failure")
 )

@@ -1,7 +1,7 @@
 package chaos
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -135,11 +135,12 @@ func (w *work) read(at exchange.Dept, c consent) (Standing, bool) {
 }
 
 // access has the holder decide about a consent and release. Some rest on what the
-// holder knows to be withdrawn, some are sent twice with one id and other bytes.
-func (w *work) access(r *rand.Rand, c consent) {
+// holder knows to be withdrawn, some are sent twice with one id and other bytes. It
+// reports whether a response was released.
+func (w *work) access(r *rand.Rand, c consent) (released bool) {
 	s, ok := w.read(c.holder, c)
 	if !ok || s.Fact == nil || !s.Fact.Active && r.IntN(4) > 0 {
-		return
+		return false
 	}
 	entry := w.next("access")
 	e := ledger.Entry{Suite: gm.Suite, Kind: ledger.KindAccess, ID: entry, Author: c.holder, Access: &ledger.Access{
@@ -149,7 +150,7 @@ func (w *work) access(r *rand.Rand, c consent) {
 	first := newOp("access", c.key, e)
 	if r.IntN(12) > 0 {
 		w.send(first, 1+r.IntN(3), true)
-		return
+		return first.out.Released
 	}
 	other := *e.Access
 	other.Request = gm.Digest{2}
@@ -159,6 +160,7 @@ func (w *work) access(r *rand.Rand, c consent) {
 	both.Go(func() { w.send(first, 2, true) })
 	both.Go(func() { w.send(second, 2, true) })
 	both.Wait()
+	return first.out.Released || second.out.Released
 }
 
 func (w *work) revoke(r *rand.Rand, c consent) {
@@ -206,11 +208,18 @@ func (w *work) insist(o *op, within time.Duration) error {
 
 // found writes every department's own facts; all must be there in the end.
 func (w *work) found(within time.Duration) error {
+	var all sync.WaitGroup
+	errs := make(chan error, 64)
 	for _, d := range depts() {
 		for _, e := range ownFacts(d) {
-			if err := w.insist(newOp("fact", "", e), within); err != nil {
-				return err
-			}
+			all.Go(func() { errs <- w.insist(newOp("fact", "", e), within) })
+		}
+	}
+	all.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -236,31 +245,21 @@ func (w *work) consentOf(holder, requester exchange.Dept, within time.Duration) 
 
 // goesOn has every node answer one access, as a cluster without faults must.
 func (w *work) goesOn(within time.Duration) error {
-	deadline := time.Now().Add(within)
 	d := depts()
+	errs := make([]error, len(d))
+	var all sync.WaitGroup
 	for i, holder := range d {
-		c, err := w.consentOf(holder, d[(i+1)%len(d)], within)
-		if err != nil {
-			return err
-		}
-		for done := false; !done; {
-			before := len(w.history)
-			w.access(rand.New(rand.NewPCG(1, uint64(i))), c)
-			for _, o := range w.history[before:] {
-				done = done || o.out.Released
+		all.Go(func() {
+			c, err := w.consentOf(holder, d[(i+1)%len(d)], within)
+			deadline, r := time.Now().Add(within), rand.New(rand.NewPCG(1, uint64(i)))
+			for err == nil && !w.access(r, c) {
+				if time.Now().After(deadline) {
+					err = fmt.Errorf("%s releases nothing any more", holder)
+				}
 			}
-			if !done && time.Now().After(deadline) {
-				return fmt.Errorf("%s releases nothing any more: %v", holder, describe(w.history[before:]))
-			}
-		}
+			errs[i] = err
+		})
 	}
-	return nil
-}
-
-func describe(list []*op) string {
-	var b bytes.Buffer
-	for _, o := range list {
-		fmt.Fprintf(&b, "[%s by %s: %+v]", o.kind, o.author, o.out)
-	}
-	return b.String()
+	all.Wait()
+	return errors.Join(errs...)
 }
