@@ -196,6 +196,8 @@ func raftFigures(gauge addGauge, counter addCounter) {
 	gauge("raft_peers", "Servers in the Raft configuration.", func(r reading) float64 { return float64(r.replica.Replicas) }, "suffrage", "nonvoter")
 	gauge("raft_unsigned_voters", "Voters that no signed member entry names.", func(r reading) float64 { return float64(len(r.replica.Unsigned)) })
 	gauge("raft_unpromoted_voters", "Members signed as voters that have no vote yet.", func(r reading) float64 { return float64(len(r.replica.Unpromoted)) })
+	gauge("raft_log_write_seconds", "Mean time of the latest writes to the Raft log, each one fsynced.", func(r reading) float64 { return r.replica.LogWrite.Seconds() })
+	counter("raft_yielded_total", "Times that this node handed leadership over because its disk was slow.", func(r reading) float64 { return float64(r.replica.Yielded) })
 	counter("raft_batches_total", "Commands committed here as leader.", func(r reading) float64 { return float64(r.replica.Batches) })
 	counter("raft_busy_total", "Frames refused because the leader's queue was full.", func(r reading) float64 { return float64(r.replica.Busy) })
 	counter("raft_refused_frames_total", "Frames refused before they were proposed.", func(r reading) float64 { return float64(r.replica.RefusedFrames) })

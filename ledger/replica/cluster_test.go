@@ -119,6 +119,7 @@ type cluster struct {
 	members []Peer
 	voters  []Peer
 	behind  map[exchange.Dept]bool // who has not shown that it is caught up
+	crash   func(d exchange.Dept, point string)
 }
 
 type node struct {
@@ -177,7 +178,7 @@ func (c *cluster) sign(voters ...exchange.Dept) {
 
 // newCluster makes three voters and one replica, none of them started.
 func newCluster(t *testing.T) *cluster {
-	c := &cluster{t: t, nodes: map[exchange.Dept]*node{}, behind: map[exchange.Dept]bool{}}
+	c := &cluster{t: t, nodes: map[exchange.Dept]*node{}, behind: map[exchange.Dept]bool{}, crash: func(exchange.Dept, string) {}}
 	for _, d := range []exchange.Dept{"aa", "bb", "cc", "dd"} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -203,7 +204,7 @@ func newCluster(t *testing.T) *cluster {
 }
 
 func (c *cluster) config(n *node) Config {
-	return Config{Self: n.dept, Dir: n.dir, Addr: n.addr, Voters: c.voters, Genesis: [][]byte{[]byte("genesis")}, Members: c.peers, CaughtUp: c.caughtUp,
+	return Config{Self: n.dept, Dir: n.dir, Addr: n.addr, Voters: c.voters, Genesis: [][]byte{[]byte("genesis")}, Members: c.peers, CaughtUp: c.caughtUp, Crash: func(point string) { c.crash(n.dept, point) },
 		Check: func(f []byte) error {
 			if bytes.HasPrefix(f, []byte("forged")) {
 				return ledger.ErrFormat

@@ -68,11 +68,9 @@ func (g *guard) StoreLogs(logs []*raft.Log) error {
 			return g.fault.set(fmt.Errorf("position %d, term %d: %w", l.Index, l.Term, ErrNotElected))
 		}
 	}
-	g.crash("log-before-write")
 	if err := g.WAL.StoreLogs(logs); err != nil {
 		return g.fault.set(fmt.Errorf("raft log: %w: %w", ErrDisk, err))
 	}
-	g.crash("log-after-fsync")
 	return nil
 }
 

@@ -61,6 +61,7 @@ func (r *Replica) lead(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+	r.pace.reset()
 	r.mu.Lock()
 	if ctx.Err() == nil {
 		r.leading.Store(true)
@@ -70,6 +71,7 @@ func (r *Replica) lead(ctx context.Context) {
 	for {
 		for ctx.Err() == nil && r.reconcile() {
 		}
+		r.yield()
 		select {
 		case <-ctx.Done():
 			return

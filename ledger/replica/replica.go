@@ -116,6 +116,9 @@ type Replica struct {
 	once    sync.Once
 	workers sync.WaitGroup
 
+	pace    pace
+	yielded time.Time // when this node last handed over for its disk; the leader's duties alone use it
+
 	mu      sync.Mutex
 	leading atomic.Bool // this node leads and the ledger has its genesis; written under mu
 }
@@ -226,7 +229,7 @@ func (r *Replica) openStores(logger hclog.Logger) (*stable, raft.LogStore, error
 		return nil, nil, fmt.Errorf("open the raft log: %w", err)
 	}
 	r.fsm = newFSM(r.applier, r.fault)
-	g := &guard{WAL: r.log, applied: &r.fsm.delivered, votes: votes, self: r.cfg.Self, addr: r.cfg.Addr, fault: r.fault, crash: r.cfg.Crash}
+	g := &guard{WAL: timed{r.log, &r.pace, r.cfg.Crash}, applied: &r.fsm.delivered, votes: votes, self: r.cfg.Self, addr: r.cfg.Addr, fault: r.fault, crash: r.cfg.Crash}
 	cache, err := raft.NewLogCache(logCache, g)
 	return votes, cache, err
 }

@@ -25,6 +25,9 @@ type Stats struct {
 	Unsigned    []exchange.Dept // voters that no signed member entry names: a node with any must not cosign
 	Unpromoted  []exchange.Dept // signed as voters, but without a vote so far
 
+	LogWrite time.Duration // mean of the latest writes to the raft log, each one fsynced
+
+	Yielded       uint64 // times that this node handed leadership over because its disk was slow
 	Batches       uint64 // commands committed as leader
 	Committed     uint64 // frames in them
 	Forwarded     uint64
@@ -38,7 +41,7 @@ type Stats struct {
 
 type counters struct {
 	batches, committed, forwarded, notProposed, undetermined, busy atomic.Uint64
-	refusedFrames, refusedPeers, refusedRPCs                       atomic.Uint64
+	refusedFrames, refusedPeers, refusedRPCs, yielded              atomic.Uint64
 }
 
 // Stats returns the present figures.
@@ -48,7 +51,8 @@ func (r *Replica) Stats() Stats {
 		LastIndex: r.raft.LastIndex(), CommitIndex: r.raft.CommitIndex(), Applied: r.raft.AppliedIndex(),
 		Batches: c.batches.Load(), Committed: c.committed.Load(), Forwarded: c.forwarded.Load(),
 		NotProposed: c.notProposed.Load(), Undetermined: c.undetermined.Load(), Busy: c.busy.Load(),
-		RefusedFrames: c.refusedFrames.Load(), RefusedPeers: c.refusedPeers.Load(), RefusedRPCs: c.refusedRPCs.Load()}
+		RefusedFrames: c.refusedFrames.Load(), RefusedPeers: c.refusedPeers.Load(), RefusedRPCs: c.refusedRPCs.Load(), Yielded: c.yielded.Load()}
+	s.LogWrite, _ = r.pace.now()
 	if at := r.raft.LastContact(); !at.IsZero() && r.raft.State() != raft.Leader {
 		s.LastContact = time.Since(at)
 	}
