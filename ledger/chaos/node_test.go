@@ -184,8 +184,7 @@ func (p *process) openLedger() (err error) {
 func (p *process) openReplica() error {
 	me := p.Places[p.Self]
 	cfg := replica.Config{Self: p.Self, Dir: filepath.Join(p.dir, "raft"), Addr: me.Raft, Genesis: p.Genesis, Members: p.members,
-		CaughtUp: p.ledger.CaughtUp,
-		Check:    p.ledger.CheckFrame, PeerOf: peerOf, Clock: p.clock, Log: p.log, Crash: p.faults.at}
+		CaughtUp: p.ledger.CaughtUp, Check: p.ledger.CheckFrame, PeerOf: peerOf, Clock: p.clock, Log: p.log, Crash: p.faults.at}
 	for _, d := range depts() {
 		if votes(d) {
 			cfg.Voters = append(cfg.Voters, replica.Peer{Dept: d, Addr: p.Places[d].Raft, Voter: true})
