@@ -33,8 +33,20 @@ func home(t *testing.T) string {
 	return dir
 }
 
-// TestChaos drives a cluster through faults, and checks all the while.
+// TestChaos is the short form, and with -chaos.all what `make chaos` runs: first the
+// mistakes that the checks must find, then what needs the kernel, then the faults.
 func TestChaos(t *testing.T) {
+	if *flagAll {
+		t.Run("no fsync", controlWithoutFsync)
+		t.Run("no own node", controlWithoutOwnNode)
+		t.Run("namespaces", networkNamespaces)
+		t.Run("full disk", fullDisk)
+	}
+	t.Run("faults", faultsInTurn)
+}
+
+// faultsInTurn drives a cluster through faults, and checks all the while.
+func faultsInTurn(t *testing.T) {
 	seed := *flagSeed
 	t.Logf("seed %d, %d s", seed, *flagSeconds)
 	c := newCluster(t, home(t))
@@ -52,7 +64,7 @@ func TestChaos(t *testing.T) {
 	watch := &watcher{c: c, found: f, roots: map[uint64]gm.Digest{}, who: map[uint64]exchange.Dept{}}
 	var clients, watchers sync.WaitGroup
 	watchers.Go(func() { watch.run(quiet) })
-	for i := range 8 {
+	for i := range *flagClients {
 		clients.Go(func() { w.client(rand.New(rand.NewPCG(seed, uint64(1+i))), stop) })
 	}
 	clients.Go(func() { n.run(stop) })

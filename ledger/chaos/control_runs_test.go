@@ -12,7 +12,7 @@ import (
 	"xinqiao/ledger"
 )
 
-// The tests here make the mistakes that the checks are for. A check that does not
+// The runs here make the mistakes that the checks are for. A check that does not
 // find its mistake proves nothing, so not finding one fails the run. The third
 // control, raft's stock transport, is TestStockTransportWritesInAForeignTerm in
 // ledger/replica: only there can the library's fault be triggered at will.
@@ -59,11 +59,10 @@ func (d disks) signal(s syscall.Signal) {
 	}
 }
 
-// TestControlWithoutFsync has the power fail twice. The first time the disks keep
+// controlWithoutFsync has the power fail twice. The first time the disks keep
 // what was synced, and nothing may be lost. The second time they have kept nothing
 // since a moment: what was written later is gone, as it is where fsync does nothing.
-func TestControlWithoutFsync(t *testing.T) {
-	t.Parallel()
+func controlWithoutFsync(t *testing.T) {
 	c, w := up(t, func(*cluster) {})
 	d := disks{c}
 	d.signal(syscall.SIGSTOP)
@@ -99,11 +98,10 @@ func TestControlWithoutFsync(t *testing.T) {
 	}
 }
 
-// TestControlWithoutOwnNode has one holder release on the leader's word that its frame
+// controlWithoutOwnNode has one holder release on the leader's word that its frame
 // is committed, which says nothing about what became of the entry: it was withdrawn
 // meanwhile. Beside it another waits for its own node's word; there nothing may leave.
-func TestControlWithoutOwnNode(t *testing.T) {
-	t.Parallel()
+func controlWithoutOwnNode(t *testing.T) {
 	const honest, hasty = exchange.Dept("gongan"), exchange.Dept("renshe")
 	c, w := up(t, func(c *cluster) {
 		c.configure(hasty, func(s *settings) { s.Unowned = true })

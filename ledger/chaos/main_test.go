@@ -21,6 +21,8 @@ const nodeVariable = "XINQIAO_CHAOS_NODE"
 var (
 	flagSeconds = flag.Int("chaos.seconds", 6, "how long faults are injected")
 	flagSeed    = flag.Uint64("chaos.seed", uint64(time.Now().UnixNano()), "repeats a choice of faults and operations")
+	flagClients = flag.Int("chaos.clients", 3, "how many clients work at once")
+	flagAll     = flag.Bool("chaos.all", false, "also make the mistakes that must be found, and break what only root can")
 	flagDir     = flag.String("chaos.dir", "", "where the nodes live; kept after a failure")
 )
 
