@@ -51,6 +51,10 @@ func house() houseRules {
 			"ledger/verify": {"crypto/canon", "crypto/cert", "crypto/gm", "exchange", "ledger", "ledger/checkpoint",
 				"ledger/merkle"},
 
+			// Measures a whole ledger, in one process.
+			"ledger/bench": {"crypto/canon", "crypto/cert", "crypto/gm", "crypto/keyring", "exchange", "ledger", "ledger/checkpoint",
+				"ledger/merkle", "ledger/replica", "ledger/store"},
+
 			// The broker is where policy, ledger, keys and materials meet, and nothing else.
 			"exchange/material": {"crypto/canon", "crypto/gm", "exchange"},
 			"exchange/source":   {"crypto/canon", "crypto/gm", "exchange", "exchange/material", "policy"},
@@ -72,7 +76,7 @@ func house() houseRules {
 				"exchange/client", "exchange/material", "exchange/node", "exchange/source", "ledger", "ledger/checkpoint",
 				"ledger/merkle", "ledger/verify", "policy", "policy/authority", "policy/rule"},
 			"cmd/xinqiao": {"crypto/cert", "crypto/envelope", "crypto/gm", "crypto/keyring", "exchange", "exchange/client",
-				"exchange/demo", "exchange/node", "ledger", "ledger/verify", "policy", "policy/rule"},
+				"exchange/demo", "exchange/node", "ledger", "ledger/bench", "ledger/verify", "policy", "policy/rule"},
 			"cmd/xqverify": {"crypto/gm", "exchange", "ledger/verify"},
 			"cmd":          {},
 		},

@@ -81,12 +81,8 @@ func (l *Ledger) find(a *appending) (Placed, bool, error) {
 		l.mu.Unlock()
 		return Placed{}, false, ErrConflict
 	}
-	b, err := l.Leaf(at.index)
-	if err != nil {
-		return Placed{}, false, err
-	}
-	leaf, _, err := DecodeLeaf(b)
-	return Placed{at.index, leaf.Result, leaf.Slot, leaf.At(), merkle.LeafHash(l.cfg.Engine, b)}, true, err
+	leaf, _, hash, err := l.read(at.index)
+	return Placed{at.index, leaf.Result, leaf.Slot, leaf.At(), hash}, err == nil, err
 }
 
 func (l *Ledger) await(ctx context.Context, a *appending) (Placed, error) {
@@ -123,6 +119,7 @@ const (
 // appendLoop is the department's one writer: it gathers what arrives while a
 // frame is in flight into the next, so frames follow each other without a gap.
 func (l *Ledger) appendLoop(r Replicator) {
+	var next crowd
 	for {
 		select {
 		case <-l.stop:
@@ -133,22 +130,39 @@ func (l *Ledger) appendLoop(r Replicator) {
 			l.carry(r, []*appending{clock})
 		case first := <-l.queue:
 			l.pending.Add(-int64(len(first.raw)))
-			l.carry(r, l.gather(first))
+			batch := l.gather(first, &next)
+			began := time.Now() // a duration is measured, not a time told
+			l.carry(r, batch)
+			next.expect(len(batch)+len(l.queue), time.Since(began))
 		}
 	}
 }
 
-func (l *Ledger) gather(first *appending) []*appending {
+func (l *Ledger) gather(first *appending, c *crowd) []*appending {
 	batch, size := []*appending{first}, len(first.raw)
+	late := c.wait()
 	for len(batch) < MaxFrameEntries && size < MaxFrame/2 {
+		var a *appending
 		select {
-		case a := <-l.queue:
-			l.pending.Add(-int64(len(a.raw)))
-			batch, size = append(batch, a), size+len(a.raw)
+		case a = <-l.queue:
 		default:
-			return batch
+			if len(batch) >= c.entries {
+				c.came(late)
+				return batch
+			}
+			select {
+			case a = <-l.queue:
+			case <-late.C:
+				c.missed = min(c.missed+1, maxMissed)
+				return batch
+			case <-l.stop:
+				return batch
+			}
 		}
+		l.pending.Add(-int64(len(a.raw)))
+		batch, size = append(batch, a), size+len(a.raw)
 	}
+	c.came(late)
 	return batch
 }
 

@@ -163,7 +163,8 @@ func (l *Ledger) Accept(ctx context.Context, note []byte) error {
 		return nil
 	}
 	voters := l.electorate()
-	if _, err := checkpoint.Verify([]gm.Engine{l.cfg.Engine}, n, voters.keys, checkpoint.Quorum(voters.members)); err != nil {
+	valid, err := checkpoint.Verify([]gm.Engine{l.cfg.Engine}, n, voters.keys, checkpoint.Quorum(voters.members))
+	if err != nil {
 		return err
 	}
 	if err := l.waitFor(ctx, func() bool { return l.verified >= max(n.Size, voters.high) }); err != nil {
@@ -174,6 +175,7 @@ func (l *Ledger) Accept(ctx context.Context, note []byte) error {
 	if known, err := l.contradicts(n.Checkpoint); known || err != nil {
 		return err
 	}
+	l.sawCosignatures(n.Checkpoint, valid...)
 	if err := l.cfg.Storage.PutCheckpoint(n.Size, note); err != nil {
 		return l.haltWith(err)
 	}
@@ -320,6 +322,7 @@ func (l *Ledger) publish(ctx context.Context, w Witnesses, size uint64, root gm.
 				answers <- nil
 				return
 			}
+			l.sawCosignatures(head, string(dept))
 			answers <- &c
 		}()
 	}

@@ -26,7 +26,7 @@ func history(t testing.TB, n int, take func(cmd []byte)) {
 		now = now.Add(time.Duration(rnd.IntN(40)-5) * time.Millisecond)
 		cmd := batchOf(t, now, r.parties[author].frameOf(t, s.authors[author], entries...))
 		take(cmd)
-		batch, frames, err := parseBatch(gm.Emmansun(), cmd)
+		batch, frames, err := parseBatch(gm.Emmansun(), cmd, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

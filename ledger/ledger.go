@@ -60,6 +60,8 @@ type Ledger struct {
 	once    sync.Once
 	wg      sync.WaitGroup
 
+	vouched vouched // frames that this node has verified before they were proposed
+
 	cosigning sync.Mutex // one cosignature at a time; taken before mu
 
 	mu sync.RWMutex
@@ -78,6 +80,8 @@ type Ledger struct {
 	changed   chan struct{}          // closed and replaced whenever something above changes
 	haltErr   error
 	cosigned  cosignState
+	witnesses map[exchange.Dept]witnessed
+	opened    time.Time // this node's clock
 	// clockOld is the witnessed time that had grown old when a frame was to be
 	// written, Unix ms; -1 before the first.
 	clockOld int64
@@ -100,6 +104,7 @@ type Stats struct {
 	Witnessed        time.Time           // zero before the first leaf
 	SplitViews       uint64              // cosigned heads that contradict this tree: a fork
 	RefusedHeads     uint64              // heads that someone wanted cosigned and that contradict this tree
+	Lagging          []exchange.Dept     // members whose cosignature the checkpoints have gone without for over a minute
 	Halted           bool
 }
 
@@ -108,7 +113,7 @@ type Stats struct {
 func Open(cfg Config) (*Ledger, error) {
 	l := &Ledger{cfg: cfg, queue: make(chan *appending, maxPending), busy: map[Pressure]uint64{}, clocks: make(chan *appending, 1), clockOld: -1, halt: make(chan struct{}), stop: make(chan struct{}),
 		state: newState(cfg.Engine, cfg.Origin, cfg.AuthorityCert), tree: merkle.New(cfg.Engine),
-		frames: map[gm.Digest]FrameRecord{}, disputed: map[gm.Digest]struct{}{}, changed: make(chan struct{}),
+		frames: map[gm.Digest]FrameRecord{}, disputed: map[gm.Digest]struct{}{}, witnesses: map[exchange.Dept]witnessed{}, opened: cfg.Clock(), changed: make(chan struct{}),
 		idents: NewIdentities(cfg.Engine, cfg.Identify)}
 	if l.cfg.Crash == nil {
 		l.cfg.Crash = func(string) {}
@@ -159,7 +164,7 @@ func (l *Ledger) Close() error {
 // ApplyBatch takes one command of the replicated log; the replica calls it in
 // order, once for each position. An error means that this node must stop.
 func (l *Ledger) ApplyBatch(raftIndex uint64, cmd []byte) error {
-	batch, frames, err := parseBatch(l.cfg.Engine, cmd)
+	batch, frames, err := parseBatch(l.cfg.Engine, cmd, l.vouched.frame)
 	if err != nil {
 		return l.haltWith(err)
 	}
@@ -228,7 +233,7 @@ func (l *Ledger) Stats() Stats {
 	defer l.mu.RUnlock()
 	s := l.stats
 	s.Size, s.Applied, s.Verified, s.Halted = l.state.size, l.applied, l.verified, l.haltErr != nil
-	s.Busy = maps.Clone(l.busy)
+	s.Busy, s.Lagging = maps.Clone(l.busy), l.lagging()
 	s.CosignedSize, s.CosignedTime = l.cosigned.size, l.cosigned.at
 	if l.state.size > 0 {
 		s.Witnessed = time.UnixMilli(l.state.witnessed).UTC()

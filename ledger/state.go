@@ -85,7 +85,8 @@ type acceptedFrame struct {
 // parseBatch decodes a command of the replicated log. What does not parse must
 // halt the node: an honest leader never proposes it, and skipping it could let
 // two versions of the program differ.
-func parseBatch(e gm.Engine, cmd []byte) (Batch, []*parsedFrame, error) {
+// known, which may be nil, gives frames that this node has parsed before.
+func parseBatch(e gm.Engine, cmd []byte, known func([]byte) *parsedFrame) (Batch, []*parsedFrame, error) {
 	var b Batch
 	if err := canon.Unmarshal(cmd, &b); err != nil {
 		return b, nil, fmt.Errorf("%w: batch: %w", ErrFormat, err)
@@ -95,6 +96,11 @@ func parseBatch(e gm.Engine, cmd []byte) (Batch, []*parsedFrame, error) {
 	}
 	frames := make([]*parsedFrame, len(b.Frames))
 	for i, raw := range b.Frames {
+		if known != nil {
+			if frames[i] = known(raw); frames[i] != nil {
+				continue
+			}
+		}
 		f, err := parseFrame(e, raw)
 		if err != nil {
 			return b, nil, err

@@ -146,7 +146,7 @@ func (s *script) basis(a args, holder, requester exchange.Dept) Basis {
 
 func (s *script) apply(frames ...[]byte) []newLeaf {
 	s.t.Helper()
-	batch, parsed, err := parseBatch(gm.Emmansun(), batchOf(s.t, time.Unix(s.now, 0), frames...))
+	batch, parsed, err := parseBatch(gm.Emmansun(), batchOf(s.t, time.Unix(s.now, 0), frames...), nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}

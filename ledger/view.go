@@ -120,11 +120,7 @@ func (l *Ledger) Await(ctx context.Context, author exchange.Dept, id ID) (index 
 	if err != nil {
 		return 0, leaf, entry, err
 	}
-	b, err := l.Leaf(index)
-	if err != nil {
-		return 0, leaf, entry, err
-	}
-	if leaf, entry, err = DecodeLeaf(b); err != nil {
+	if leaf, entry, _, err = l.read(index); err != nil {
 		return 0, leaf, entry, err
 	}
 	l.mu.RLock()

@@ -71,12 +71,34 @@ func Unmarshal(b []byte, v any) error {
 	if err := mode.Unmarshal(b, v); err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	again, err := Marshal(v)
+	encode, err := cbor.CoreDetEncOptions().EncMode()
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(again, b) {
+	again := comparison{rest: b}
+	if err := encode.NewEncoder(&again).Encode(v); err != nil {
+		return err
+	}
+	if again.differs || len(again.rest) > 0 {
 		return ErrNotCanonical
 	}
 	return nil
+}
+
+// comparison is a writer that compares what it is given with what is expected,
+// so that the second encoding is not kept.
+type comparison struct {
+	rest    []byte // still expected
+	differs bool
+}
+
+// Write implements io.Writer.
+func (c *comparison) Write(p []byte) (int, error) {
+	if !bytes.HasPrefix(c.rest, p) {
+		c.differs = true
+	}
+	if !c.differs {
+		c.rest = c.rest[len(p):]
+	}
+	return len(p), nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	ports "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -343,16 +344,22 @@ func (f *founder) grants() ([]authority.Grant, error) {
 	return list, nil
 }
 
-// freePorts returns n loopback addresses that are free now.
+// freePorts returns n loopback addresses that are free now. They lie below the
+// ports that systems give to outgoing connections, or one of those could take an
+// address before its node listens on it.
 func freePorts(n int) ([]string, error) {
+	const lowest, end, tries = 10240, 32768, 1000
 	var addrs []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range tries {
+		if len(addrs) == n {
+			return addrs, nil
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+ports.IntN(end-lowest)))
 		if err != nil {
-			return nil, err
+			continue // taken
 		}
 		defer l.Close()
 		addrs = append(addrs, l.Addr().String())
 	}
-	return addrs, nil
+	return nil, fmt.Errorf("no %d free ports between %d and %d on this computer", n, lowest, end)
 }

@@ -3,14 +3,10 @@ package node_test
 import (
 	"bytes"
 	"context"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
-	"xinqiao/crypto/canon"
 	"xinqiao/crypto/gm"
-	"xinqiao/crypto/keyring"
 	"xinqiao/exchange"
 	"xinqiao/exchange/demo"
 	"xinqiao/exchange/node"
@@ -46,26 +42,7 @@ func TestTLS13Network(t *testing.T) {
 // certificates: a frame of its own, which any node takes to the leader.
 func (n *network) banish(t *testing.T, dept exchange.Dept) {
 	t.Helper()
-	g, err := node.ReadGenesis(filepath.Join(n.Dir, "genesis.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	passphrase, err := os.ReadFile(filepath.Join(n.Dir, "authority", "passphrase"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := keyring.Open(filepath.Join(n.Dir, "authority", "keys.xq"), passphrase, gm.Emmansun())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var first ledger.Frame
-	var body ledger.FrameBody
-	if err := canon.Unmarshal(g.Frames[0], &first); err != nil {
-		t.Fatal(err)
-	}
-	if err := canon.Unmarshal(first.Body, &body); err != nil {
-		t.Fatal(err)
-	}
+	authority := n.authority(t)
 	id, err := ledger.NewID()
 	if err != nil {
 		t.Fatal(err)
@@ -75,8 +52,8 @@ func (n *network) banish(t *testing.T, dept exchange.Dept) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	frame, err := ledger.NewFrame(gm.Emmansun(), keys, g.Origin, exchange.Authority, body.Cert, 2,
-		ledger.FrameHash(gm.Emmansun(), first.Body, first.Sig), [][]byte{entry})
+	first := authority.first
+	frame, err := authority.frame(2, ledger.FrameHash(gm.Emmansun(), first.Body, first.Sig), [][]byte{entry})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +89,7 @@ func TestMixedChannels(t *testing.T) {
 		}
 	}
 	const theirs, its = "the peer speaks TLS and this node GM TLS", "the peer speaks GM TLS and this node TLS 1.3"
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), readyWithin)
 	defer cancel()
 	for _, dept := range []exchange.Dept{demo.Gongan, demo.Minzheng, demo.Zhujian} {
 		if err := n.nodes[dept].WaitReady(ctx); err != nil {

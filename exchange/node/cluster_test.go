@@ -158,9 +158,12 @@ func (n *network) start(t *testing.T, depts ...exchange.Dept) {
 	}
 }
 
+// readyWithin is patient: several nodes start on a machine that may be busy.
+const readyWithin = 3 * time.Minute
+
 func (n *network) ready(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), readyWithin)
 	defer cancel()
 	for _, dept := range n.running() {
 		if err := n.nodes[dept].WaitReady(ctx); err != nil {
@@ -274,7 +277,7 @@ func (n *network) accesses(t *testing.T, holder exchange.Dept, number exchange.C
 // eventually polls until ok holds; nothing in these tests waits for a fixed time.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("in vain: %s", what)
 		}

@@ -11,13 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"xinqiao/crypto/canon"
 	"xinqiao/crypto/gm"
 	"xinqiao/crypto/keyring"
 	"xinqiao/exchange"
 	"xinqiao/exchange/demo"
 	"xinqiao/exchange/node"
-	"xinqiao/ledger"
 	"xinqiao/ledger/store"
 )
 
@@ -248,25 +246,10 @@ func (n *network) gone(t *testing.T, before int) {
 // keys, one share grant less.
 func (n *network) refound(t *testing.T) string {
 	t.Helper()
-	g, err := node.ReadGenesis(filepath.Join(n.Dir, "genesis.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	passphrase, err := os.ReadFile(filepath.Join(n.Dir, "authority", "passphrase"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := keyring.Open(filepath.Join(n.Dir, "authority", "keys.xq"), passphrase, gm.Emmansun())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var f ledger.Frame
-	var body ledger.FrameBody
-	if err := errors.Join(canon.Unmarshal(g.Frames[0], &f), canon.Unmarshal(f.Body, &body)); err != nil {
-		t.Fatal(err)
-	}
-	g.Frames[0], err = ledger.NewFrame(gm.Emmansun(), keys, g.Origin, exchange.Authority, body.Cert, 1, gm.Digest{}, f.Entries[:len(f.Entries)-1])
-	if err != nil {
+	authority := n.authority(t)
+	g, entries := authority.genesis, authority.first.Entries
+	var err error
+	if g.Frames[0], err = authority.frame(1, gm.Digest{}, entries[:len(entries)-1]); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "genesis.json")

@@ -289,7 +289,7 @@ func ignoreClosed(err error) error {
 
 func (n *Node) replicaConfig() replica.Config {
 	cfg := replica.Config{Self: n.cfg.Department, Dir: filepath.Join(n.cfg.Data, "raft"), Addr: n.cfg.Listen.Raft,
-		Members: n.raftMembers, Genesis: n.id.anchors.Frames, Check: n.ledger.CheckFrame, PeerOf: peerOf, Clock: n.clock, Log: n.log}
+		Members: n.raftMembers, CaughtUp: n.ledger.CaughtUp, Genesis: n.id.anchors.Frames, Check: n.ledger.CheckFrame, PeerOf: peerOf, Clock: n.clock, Log: n.log}
 	for dept, m := range n.id.anchors.members {
 		if m.Voter {
 			cfg.Voters = append(cfg.Voters, replica.Peer{Dept: dept, Addr: m.Raft, Voter: true})

@@ -487,7 +487,7 @@ func forgedHeads(t *testing.T, n *network) {
 	bad := n.turn(t, demo.Weijian)
 	e := gm.Emmansun()
 	text, err := n.sdk[demo.Minzheng].Checkpoint(t.Context())
-	for deadline := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); err != nil && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		text, err = n.sdk[demo.Minzheng].Checkpoint(t.Context())
 	}
 	if err != nil {

@@ -118,6 +118,7 @@ type cluster struct {
 	nodes   map[exchange.Dept]*node
 	members []Peer
 	voters  []Peer
+	behind  map[exchange.Dept]bool // who has not shown that it is caught up
 }
 
 type node struct {
@@ -153,9 +154,30 @@ func (c *cluster) peers() []Peer {
 	return slices.Clone(c.members)
 }
 
+func (c *cluster) caughtUp(d exchange.Dept) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.behind[d]
+}
+
+func (c *cluster) setBehind(d exchange.Dept, behind bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.behind[d] = behind
+}
+
+// sign says who is to vote from now on.
+func (c *cluster) sign(voters ...exchange.Dept) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.members {
+		c.members[i].Voter = slices.Contains(voters, c.members[i].Dept)
+	}
+}
+
 // newCluster makes three voters and one replica, none of them started.
 func newCluster(t *testing.T) *cluster {
-	c := &cluster{t: t, nodes: map[exchange.Dept]*node{}}
+	c := &cluster{t: t, nodes: map[exchange.Dept]*node{}, behind: map[exchange.Dept]bool{}}
 	for _, d := range []exchange.Dept{"aa", "bb", "cc", "dd"} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -181,7 +203,7 @@ func newCluster(t *testing.T) *cluster {
 }
 
 func (c *cluster) config(n *node) Config {
-	return Config{Self: n.dept, Dir: n.dir, Addr: n.addr, Voters: c.voters, Genesis: [][]byte{[]byte("genesis")}, Members: c.peers,
+	return Config{Self: n.dept, Dir: n.dir, Addr: n.addr, Voters: c.voters, Genesis: [][]byte{[]byte("genesis")}, Members: c.peers, CaughtUp: c.caughtUp,
 		Check: func(f []byte) error {
 			if bytes.HasPrefix(f, []byte("forged")) {
 				return ledger.ErrFormat

@@ -98,18 +98,35 @@ func (r *Replica) prepare() bool {
 
 // change is one step towards the signed membership.
 type change struct {
-	what string // "add", "move", "remove", or "" for none
-	peer Peer
+	what string // "add", "move", "promote", "demote", "remove", or "" for none
+	peer Peer   // as it is to be, or was
 }
 
 // nextChange compares the raft configuration with the signed members and
-// returns the first difference that the leader may mend by itself. It never
-// makes a voter, because a voter that is not caught up, or one that nobody
-// signed, puts the quorum at risk; and it leaves the leader for last.
-func nextChange(conf []Peer, members []Peer, self exchange.Dept) change {
+// returns the first difference that the leader may mend now. A vote is given only
+// to who is caught up, because one that is not puts the quorum at risk. It is
+// taken from whoever no signed entry names as a voter, and the leader goes last;
+// but the last signed voter's would be the end of the ledger, so that stays.
+func nextChange(conf []Peer, members []Peer, self exchange.Dept, caughtUp func(exchange.Dept) bool) change {
 	if len(members) == 0 {
 		return change{} // the ledger is empty: nobody has signed anything yet
 	}
+	if c := admission(conf, members, self); c.what != "" {
+		return c
+	}
+	if c := dismissal(conf, members, self); c.what != "" {
+		return c
+	}
+	for _, p := range conf {
+		if !p.Voter && signedVoter(members, p.Dept) && caughtUp(p.Dept) {
+			return change{"promote", Peer{Dept: p.Dept, Addr: p.Addr, Voter: true}}
+		}
+	}
+	return change{}
+}
+
+// admission brings members in, as replicas, and follows them to a new address.
+func admission(conf, members []Peer, self exchange.Dept) change {
 	for _, m := range members {
 		if m.Addr == "" {
 			continue
@@ -124,17 +141,32 @@ func nextChange(conf []Peer, members []Peer, self exchange.Dept) change {
 			return change{"move", Peer{Dept: m.Dept, Addr: m.Addr, Voter: conf[at].Voter}}
 		}
 	}
+	return change{}
+}
+
+// dismissal takes out who is no member, and the vote of who is signed without one.
+func dismissal(conf, members []Peer, self exchange.Dept) change {
+	others := slices.ContainsFunc(conf, func(p Peer) bool { return p.Voter && signedVoter(members, p.Dept) })
 	var own change
 	for _, p := range conf {
+		c := change{"remove", p}
 		if slices.ContainsFunc(members, func(m Peer) bool { return m.Dept == p.Dept }) {
-			continue
+			c.what = "demote"
 		}
-		if p.Dept != self {
-			return change{"remove", p}
+		switch {
+		case c.what == "demote" && (!p.Voter || signedVoter(members, p.Dept)):
+		case p.Voter && !others: // raft would have no voter that somebody signed
+		case p.Dept == self:
+			own = c
+		default:
+			return c
 		}
-		own = change{"remove", p}
 	}
 	return own
+}
+
+func signedVoter(members []Peer, dept exchange.Dept) bool {
+	return slices.ContainsFunc(members, func(m Peer) bool { return m.Dept == dept && m.Voter })
 }
 
 // unsigned lists the voters of the configuration that no signed member entry
@@ -142,8 +174,7 @@ func nextChange(conf []Peer, members []Peer, self exchange.Dept) change {
 func unsigned(conf []Peer, members []Peer) []exchange.Dept {
 	var list []exchange.Dept
 	for _, p := range conf {
-		signed := slices.ContainsFunc(members, func(m Peer) bool { return m.Dept == p.Dept && m.Voter })
-		if p.Voter && !signed && len(members) > 0 {
+		if p.Voter && !signedVoter(members, p.Dept) && len(members) > 0 {
 			list = append(list, p.Dept)
 		}
 	}
@@ -158,17 +189,19 @@ func (r *Replica) reconcile() bool {
 	if bad := unsigned(conf, members); len(bad) > 0 {
 		r.cfg.Log.Error("the raft configuration has voters that no signed member entry names", "voters", bad)
 	}
-	c := nextChange(conf, members, r.cfg.Self)
+	c := nextChange(conf, members, r.cfg.Self, r.cfg.CaughtUp)
 	id, addr := raft.ServerID(c.peer.Dept), raft.ServerAddress(c.peer.Addr)
 	var f raft.Future
 	switch {
 	case c.what == "":
 		return false
-	case c.what == "remove" && c.peer.Dept == r.cfg.Self:
-		f = r.raft.LeadershipTransfer() // the next leader removes this node
+	case c.peer.Dept == r.cfg.Self:
+		f = r.raft.LeadershipTransfer() // the next leader makes the change
 	case c.what == "remove":
 		f = r.raft.RemoveServer(id, index, changeWithin)
-	case c.what == "move" && c.peer.Voter:
+	case c.what == "demote":
+		f = r.raft.DemoteVoter(id, index, changeWithin)
+	case c.peer.Voter:
 		f = r.raft.AddVoter(id, addr, index, changeWithin)
 	default:
 		f = r.raft.AddNonvoter(id, addr, index, changeWithin)

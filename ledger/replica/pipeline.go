@@ -6,26 +6,9 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// sendBound is how long a pipelined send may take: the write has rpcTimeout, and
-// then the answer before it has.
-const sendBound = 2 * rpcTimeout
-
-// boundedPipeline closes itself when a send does not return. In v1.8.0 of the
-// library the reader of answers ends at the first answer that is no success. A
-// send that is chosen after that waits for a reader that is gone: replication to
-// that peer stands still and raft's Shutdown never ends. Closing the pipeline is
-// all that wakes such a send; raft then goes on without a pipeline.
-type boundedPipeline struct {
-	raft.AppendPipeline
-	bound time.Duration
-}
-
-// AppendEntries implements raft.AppendPipeline.
-func (p boundedPipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	t := time.AfterFunc(p.bound, func() { p.Close() })
-	defer t.Stop()
-	return p.AppendPipeline.AppendEntries(req, resp)
-}
+// pipelineStuck is how long handing a message to a pipeline may take. Writing it
+// ends after rpcTimeout at the latest; the rest is the wait for a place in line.
+const pipelineStuck = 2 * rpcTimeout
 
 // AppendEntriesPipeline implements raft.Transport.
 func (n *network) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
@@ -33,5 +16,21 @@ func (n *network) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddr
 	if err != nil {
 		return nil, err
 	}
-	return boundedPipeline{p, n.cfg.SendBound}, nil
+	return pipeline{p, n.cfg.Stuck}, nil
+}
+
+// pipeline closes itself when its sender is stuck. In hashicorp/raft v1.8.0 the
+// reader of the answers leaves when a follower refuses, while the sender may be
+// waiting for a place in line that only the reader would make; neither then ends,
+// and Shutdown waits for both for ever.
+type pipeline struct {
+	raft.AppendPipeline
+	stuck time.Duration
+}
+
+// AppendEntries implements raft.AppendPipeline.
+func (p pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	t := time.AfterFunc(p.stuck, func() { _ = p.Close() }) // the sender gets ErrPipelineShutdown
+	defer t.Stop()
+	return p.AppendPipeline.AppendEntries(args, resp)
 }

@@ -76,6 +76,9 @@ type Config struct {
 	// Members returns the members that signed member entries name, empty while
 	// the ledger is. The leader makes the raft configuration follow it.
 	Members func() []Peer
+	// CaughtUp reports whether dept's node has shown that it has the whole ledger.
+	// The leader gives a vote to nobody else.
+	CaughtUp func(dept exchange.Dept) bool
 	// Check refuses a frame that must not enter the log: malformed, or not signed
 	// by a member. What does not parse halts every node that applies it, so the
 	// leader asks first. It is called concurrently.
@@ -134,7 +137,7 @@ func Open(cfg Config, a Applier, f Forwarder, l net.Listener, dial Dial) (*Repli
 		return nil, err
 	}
 	r.net = newNetwork(netConfig{Addr: cfg.Addr, Listener: l, Dial: r.dialer(dial), PeerOf: cfg.PeerOf, Voter: r.isVoter,
-		Logger: logger, Log: cfg.Log, Count: &r.count})
+		Logger: logger, Log: cfg.Log, Count: &r.count, Stuck: pipelineStuck})
 	notify := make(chan bool, 16)
 	rc := raftConfig(cfg, logger, notify)
 	if err := r.start(rc, logs, stable); err != nil {
@@ -158,6 +161,7 @@ func (c Config) check() error {
 	need(c.Self.Valid(), "Self")
 	need(c.Dir != "", "Dir")
 	need(c.Members != nil, "Members")
+	need(c.CaughtUp != nil, "CaughtUp")
 	need(c.Check != nil, "Check")
 	need(c.PeerOf != nil, "PeerOf")
 	need(c.Clock != nil, "Clock")
@@ -365,14 +369,25 @@ func (r *Replica) closeStores() error {
 	return errors.Join(errs...)
 }
 
-// await waits for f. Raft never answers what still waits in its queues when it
-// stops, so this ends with the replica as well.
+// answerWithin is how long raft may take to answer. A leader that is cut off
+// steps down within its lease, which answers; what takes longer is lost.
+const answerWithin = 2 * changeWithin
+
+var errNoAnswer = errors.New("raft does not answer")
+
+// await waits for f. Raft never answers what waits in its queues when it stops,
+// and not always what does when it steps down, so this ends as well with the
+// replica and after answerWithin; then the outcome is open.
 func (r *Replica) await(f raft.Future) error {
 	answer := make(chan error, 1)
 	go func() { answer <- f.Error() }()
+	t := time.NewTimer(answerWithin)
+	defer t.Stop()
 	select {
 	case err := <-answer:
 		return err
+	case <-t.C:
+		return errNoAnswer
 	case <-r.done:
 	case <-r.fault.tripped:
 	}

@@ -33,8 +33,7 @@ type netConfig struct {
 	Logger   hclog.Logger
 	Log      *slog.Logger
 	Count    *counters
-	// SendBound is how long a send into a pipeline may take; sendBound when zero.
-	SendBound time.Duration
+	Stuck    time.Duration // how long a message may wait for its place in a pipeline
 }
 
 // network is the transport given to raft. What goes out is raft's own
@@ -65,9 +64,6 @@ type inbound struct {
 }
 
 func newNetwork(cfg netConfig) *network {
-	if cfg.SendBound == 0 {
-		cfg.SendBound = sendBound
-	}
 	n := &network{cfg: cfg, rpc: make(chan raft.RPC), done: make(chan struct{}), peers: map[exchange.Dept]*inbound{}}
 	n.NetworkTransport = n.transport(&stream{addr: cfg.Addr, dial: cfg.Dial, done: make(chan struct{})})
 	n.wg.Go(n.acceptLoop)
