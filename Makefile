@@ -3,12 +3,15 @@
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 TIMEOUT     = 30m
+SECONDS     = 120
+SEED        = $(shell date +%s)
 
-.PHONY: help build demo test fmt check clean
+.PHONY: help build demo test chaos fmt check clean
 
 help:
 	@echo 'make demo       six departments, one exchange, on this computer; Ctrl-C ends it'
 	@echo 'make test       everything that has to hold'
+	@echo 'make chaos      breaks a cluster of real processes (SECONDS=120 SEED=...)'
 	@echo 'make build      bin/xinqiao and bin/xqverify'
 	@echo 'make fmt        formats the Go files'
 
@@ -40,6 +43,15 @@ check:
 # The last line counts. In CI a skipped test is a failure.
 test: check
 	@go run .ci/testsum.go go test -json -race -timeout $(TIMEOUT) ./...
+
+# First the three deliberate mistakes, which must be found, then the run itself; its
+# last line counts. A failure names the seed and the directory that was kept.
+chaos:
+	@echo 'control: raft writes in a foreign term over its stock transport' >&2
+	@go test -count=1 -run '^TestStockTransportWritesInAForeignTerm$$' ./ledger/replica
+	@echo 'controls: no fsync; release on the word of the leader' >&2
+	@go test -count=1 -v -run '^TestControl' ./ledger/chaos
+	@go test -count=1 -v -run '^Test(Chaos|Network|FullDisk)' -timeout $$(($(SECONDS)+600))s ./ledger/chaos -chaos.seconds $(SECONDS) -chaos.seed $(SEED)
 
 clean:
 	@rm -rf bin .demo

@@ -47,6 +47,7 @@ func house() houseRules {
 			"ledger":            {"crypto/canon", "crypto/gm", "exchange", "ledger/checkpoint", "ledger/merkle"},
 			"ledger/store":      {"crypto/canon", "crypto/gm", "exchange", "ledger"},
 			"ledger/replica":    {"crypto/canon", "crypto/gm", "exchange", "ledger"},
+			"ledger/chaos":      {}, // tests alone
 			"ledger/index":      {"crypto/gm", "exchange", "ledger"},
 			"ledger/verify": {"crypto/canon", "crypto/cert", "crypto/gm", "exchange", "ledger", "ledger/checkpoint",
 				"ledger/merkle"},
@@ -112,6 +113,7 @@ func house() houseRules {
 			"github.com/cockroachdb":         {},
 			"github.com/chromedp":            {},
 			"pgregory.net/rapid":             {},
+			"github.com/anishathalye":        {},
 			"golang.org/x/tools":             {},
 			"github.com/santhosh-tekuri":     {},
 			"go.yaml.in/yaml/v4":             {},
@@ -126,6 +128,6 @@ func house() houseRules {
 			"exchange/broker", "exchange/material", "exchange/source", "policy", "policy/authority", "policy/rule", "ledger/merkle",
 			"ledger/checkpoint", "ledger/index", "ledger/verify", "ledger/state.go", "ledger/judge.go", "ledger/watermark.go",
 			"ledger/receipt.go", "ledger/cosign.go"},
-		skips: []string{"openssl", "chromium", "promtool", "prometheus", "systemd-analyze", "curl", "java", "go", "make", "bash", "ptrace"},
+		skips: []string{"openssl", "chromium", "promtool", "prometheus", "systemd-analyze", "curl", "java", "go", "make", "bash", "ptrace", "root"},
 	}
 }

@@ -40,6 +40,7 @@ type guard struct {
 	self    exchange.Dept
 	addr    string
 	fault   *fault
+	crash   func(point string)
 }
 
 // FirstIndex implements raft.LogStore.
@@ -67,9 +68,11 @@ func (g *guard) StoreLogs(logs []*raft.Log) error {
 			return g.fault.set(fmt.Errorf("position %d, term %d: %w", l.Index, l.Term, ErrNotElected))
 		}
 	}
+	g.crash("log-before-write")
 	if err := g.WAL.StoreLogs(logs); err != nil {
 		return g.fault.set(fmt.Errorf("raft log: %w: %w", ErrDisk, err))
 	}
+	g.crash("log-after-fsync")
 	return nil
 }
 
@@ -82,9 +85,11 @@ func (g *guard) DeleteRange(low, high uint64) error {
 	if applied := g.applied.Load(); low <= applied {
 		return g.fault.set(fmt.Errorf("delete %d to %d with %d applied: %w", low, high, applied, ErrCommitted))
 	}
+	g.crash("log-before-delete")
 	if err := g.WAL.DeleteRange(low, high); err != nil {
 		return g.fault.set(fmt.Errorf("raft log: %w: %w", ErrDisk, err))
 	}
+	g.crash("log-after-delete")
 	return nil
 }
 

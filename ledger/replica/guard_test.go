@@ -46,12 +46,12 @@ func newGuard(t *testing.T) (*guard, *brokenLog) {
 	}
 	t.Cleanup(func() { w.Close() })
 	f := newFault()
-	s, err := openStable(filepath.Join(t.TempDir(), "votes"), f)
+	s, err := openStable(filepath.Join(t.TempDir(), "votes"), f, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := &brokenLog{WAL: w}
-	return &guard{WAL: b, applied: new(atomic.Uint64), votes: s, self: "aa", addr: "aa:1", fault: f}, b
+	return &guard{WAL: b, applied: new(atomic.Uint64), votes: s, self: "aa", addr: "aa:1", fault: f, crash: func(string) {}}, b
 }
 
 func command(index, term uint64, by exchange.Dept) *raft.Log {
@@ -166,7 +166,7 @@ func vote(t *testing.T, s *stable, term uint64, who string) {
 func TestVoteIsOneWrite(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "votes")
-	s, err := openStable(path, newFault())
+	s, err := openStable(path, newFault(), func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestVoteIsOneWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Here the process dies: the vote for bb in term 3 must not become one in term 4.
-	s, err = openStable(path, newFault())
+	s, err = openStable(path, newFault(), func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestVoteIsOneWrite(t *testing.T) {
 		t.Errorf("term %d, voted in %d for %q", term, voteTerm, who)
 	}
 	vote(t, s, 4, "cc:1")
-	s, _ = openStable(path, newFault())
+	s, _ = openStable(path, newFault(), func(string) {})
 	if who, _ := s.Get([]byte(keyVoteFor)); string(who) != "cc:1" || !s.voted() {
 		t.Errorf("vote of term 4 for %q", who)
 	}
@@ -198,7 +198,7 @@ func TestVoteIsOneWrite(t *testing.T) {
 func TestDamagedVotesAreNotForgotten(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "votes")
-	s, err := openStable(path, newFault())
+	s, err := openStable(path, newFault(), func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestDamagedVotesAreNotForgotten(t *testing.T) {
 			if err := os.WriteFile(path, b, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := openStable(path, newFault()); !errors.Is(err, ErrVotes) {
+			if _, err := openStable(path, newFault(), func(string) {}); !errors.Is(err, ErrVotes) {
 				t.Fatalf("byte %d of %d bytes: %v", i, len(b), err)
 			}
 		}
@@ -224,7 +224,7 @@ func TestDamagedVotesAreNotForgotten(t *testing.T) {
 func TestVoteThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	f := newFault()
-	s, err := openStable(filepath.Join(t.TempDir(), "gone", "votes"), f)
+	s, err := openStable(filepath.Join(t.TempDir(), "gone", "votes"), f, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +288,7 @@ func (nopCloser) Close() error { return nil }
 
 func TestInterruptedBootstrapIsRepeated(t *testing.T) {
 	t.Parallel()
-	s, err := openStable(filepath.Join(t.TempDir(), "votes"), newFault())
+	s, err := openStable(filepath.Join(t.TempDir(), "votes"), newFault(), func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}

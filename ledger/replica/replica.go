@@ -91,6 +91,9 @@ type Config struct {
 	// Heartbeat is how long a follower waits for its leader; one second when
 	// zero and never less, because heartbeats wait behind disk writes here.
 	Heartbeat time.Duration
+	// Crash is called at named points and may end or delay the process there, in
+	// tests of faults; nil elsewhere.
+	Crash func(point string)
 }
 
 // Replica is this node's part in consensus. It is safe for concurrent use.
@@ -122,6 +125,9 @@ type Replica struct {
 func Open(cfg Config, a Applier, f Forwarder, l net.Listener, dial Dial) (*Replica, error) {
 	if cfg.Heartbeat == 0 {
 		cfg.Heartbeat = time.Second
+	}
+	if cfg.Crash == nil {
+		cfg.Crash = func(string) {}
 	}
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -212,7 +218,7 @@ func (r *Replica) openStores(logger hclog.Logger) (*stable, raft.LogStore, error
 	if r.lock, err = lockDir(r.cfg.Dir); err != nil {
 		return nil, nil, err
 	}
-	votes, err := openStable(filepath.Join(r.cfg.Dir, "votes"), r.fault)
+	votes, err := openStable(filepath.Join(r.cfg.Dir, "votes"), r.fault, r.cfg.Crash)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -220,7 +226,7 @@ func (r *Replica) openStores(logger hclog.Logger) (*stable, raft.LogStore, error
 		return nil, nil, fmt.Errorf("open the raft log: %w", err)
 	}
 	r.fsm = newFSM(r.applier, r.fault)
-	g := &guard{WAL: r.log, applied: &r.fsm.delivered, votes: votes, self: r.cfg.Self, addr: r.cfg.Addr, fault: r.fault}
+	g := &guard{WAL: r.log, applied: &r.fsm.delivered, votes: votes, self: r.cfg.Self, addr: r.cfg.Addr, fault: r.fault, crash: r.cfg.Crash}
 	cache, err := raft.NewLogCache(logCache, g)
 	return votes, cache, err
 }

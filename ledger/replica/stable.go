@@ -39,14 +39,15 @@ type votes struct {
 type stable struct {
 	path  string
 	fault *fault
+	crash func(point string)
 
 	mu       sync.Mutex
 	now      votes
 	voteTerm uint64 // held back; zero when none is
 }
 
-func openStable(path string, f *fault) (*stable, error) {
-	s := &stable{path: path, fault: f}
+func openStable(path string, f *fault, crash func(point string)) (*stable, error) {
+	s := &stable{path: path, fault: f, crash: crash}
 	b, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -155,28 +156,32 @@ func (s *stable) write(next votes) error {
 		return err
 	}
 	b := binary.BigEndian.AppendUint32(body, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
-	if err := replaceFile(s.path, b); err != nil {
+	if err := replaceFile(s.path, b, s.crash); err != nil {
 		return s.fault.set(fmt.Errorf("votes: %w: %w", ErrDisk, err))
 	}
 	s.now = next
 	return nil
 }
 
-func replaceFile(path string, b []byte) error {
+func replaceFile(path string, b []byte, crash func(point string)) error {
+	crash("votes-before-write")
 	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(b)
+	crash("votes-after-write")
 	if err == nil {
 		err = f.Sync()
 	}
+	crash("votes-after-fsync")
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
+	crash("votes-after-rename")
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err

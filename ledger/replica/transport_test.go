@@ -311,7 +311,7 @@ func TestOnePeerHoldsFewConnections(t *testing.T) {
 func TestVotesFileIsPrivateAndAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s, err := openStable(filepath.Join(dir, "votes"), newFault())
+	s, err := openStable(filepath.Join(dir, "votes"), newFault(), func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,13 +71,17 @@ type Options struct {
 	MaxBytes int
 	// OpenFile opens the file; nil means os.OpenFile. Tests inject faults here.
 	OpenFile func(name string, flag int, perm os.FileMode) (*os.File, error)
+	// Crash is called at named points and may end or delay the process there, in
+	// tests of faults; nil elsewhere.
+	Crash func(point string)
 }
 
 // Store is a ledger.Storage and a durable key-value store. It is safe for
 // concurrent use.
 type Store struct {
-	path string
-	db   *bbolt.DB
+	path  string
+	db    *bbolt.DB
+	crash func(point string)
 
 	// turn is held by the writer that commits what has been queued.
 	turn sync.Mutex
@@ -107,7 +111,10 @@ func Open(path string, o Options) (*Store, error) {
 	}
 	_, statErr := os.Stat(path)
 	fresh := errors.Is(statErr, fs.ErrNotExist)
-	s := &Store{path: path}
+	s := &Store{path: path, crash: o.Crash}
+	if s.crash == nil {
+		s.crash = func(string) {}
+	}
 	err := guard(func() (err error) {
 		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 			Timeout: o.LockTimeout,
@@ -272,6 +279,7 @@ func (s *Store) do(w *write) error {
 // store; refusals stand in their writes. The caller has the turn.
 func (s *Store) commit(group []*write) error {
 	var after position
+	s.crash("store-before-commit")
 	err := guard(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error {
 			for _, w := range group {
@@ -290,9 +298,11 @@ func (s *Store) commit(group []*write) error {
 			}
 			var err error
 			after, err = readPosition(in(tx, bucketMeta))
+			s.crash("store-before-fsync")
 			return err
 		})
 	})
+	s.crash("store-after-fsync")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
