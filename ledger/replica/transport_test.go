@@ -26,7 +26,7 @@ func testNetwork(t *testing.T, self exchange.Dept, addr string) (*network, *coun
 	dial := dialAs(self)
 	n := newNetwork(netConfig{Addr: l.Addr().String(), Listener: l, PeerOf: peerOf, Logger: hclog.NewNullLogger(),
 		Dial:  func(addr string, _ time.Duration) (net.Conn, error) { return dial(t.Context(), addr, "") },
-		Voter: func(d exchange.Dept) bool { return d != "dd" && d != "" }, Log: slog.New(slog.DiscardHandler), Count: count})
+		Voter: func(d exchange.Dept) bool { return d != "dd" && d != "" }, Log: slog.New(slog.DiscardHandler), Count: count, Stuck: pipelineStuck})
 	t.Cleanup(func() { n.Close() })
 	return n, count
 }
