@@ -147,6 +147,15 @@ func (l *Ledger) AppliedMembers() map[exchange.Dept]Member {
 	return found
 }
 
+// MemberChanged reports whether dept's membership was changed or withdrawn within
+// the time, as the applied state has it.
+func (l *Ledger) MemberChanged(dept exchange.Dept, within time.Duration) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	fact := l.state.facts.get(FactMember, string(dept))
+	return fact != nil && l.now().Sub(fact.Time) <= within
+}
+
 // AppliedCerts returns the certificates in force for dept in the applied state,
 // or none: for admitting connections and for choosing this department's own
 // keys, never for a decision about another's word.

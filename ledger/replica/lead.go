@@ -62,6 +62,7 @@ func (r *Replica) lead(ctx context.Context) {
 		}
 	}
 	r.pace.reset()
+	r.heard.reset()
 	r.mu.Lock()
 	if ctx.Err() == nil {
 		r.leading.Store(true)
@@ -104,27 +105,32 @@ type change struct {
 	peer Peer   // as it is to be, or was
 }
 
+// circle is what the leader knows of the others.
+type circle struct {
+	self     exchange.Dept
+	caughtUp func(exchange.Dept) bool // has shown that it has the whole ledger
+	silent   func(exchange.Dept) bool // does not answer now
+}
+
 // nextChange compares the raft configuration with the signed members and
 // returns the first difference that the leader may mend now. A vote is given only
-// to who is caught up, because one that is not puts the quorum at risk. It is
-// taken from whoever no signed entry names as a voter, and the leader goes last;
-// but the last signed voter's would be the end of the ledger, so that stays.
-func nextChange(conf []Peer, members []Peer, self exchange.Dept, caughtUp func(exchange.Dept) bool) change {
+// to who is caught up, because one that is not puts the quorum at risk, and before
+// any is taken. It is taken from whoever no signed entry names as a voter, the
+// leader last, as long as the voters that answer stay a quorum of those that
+// remain and one of them is signed.
+func nextChange(conf []Peer, members []Peer, c circle) change {
 	if len(members) == 0 {
 		return change{} // the ledger is empty: nobody has signed anything yet
 	}
-	if c := admission(conf, members, self); c.what != "" {
-		return c
-	}
-	if c := dismissal(conf, members, self); c.what != "" {
-		return c
+	if next := admission(conf, members, c.self); next.what != "" {
+		return next
 	}
 	for _, p := range conf {
-		if !p.Voter && signedVoter(members, p.Dept) && caughtUp(p.Dept) {
+		if !p.Voter && hasVote(members, p.Dept) && c.caughtUp(p.Dept) {
 			return change{"promote", Peer{Dept: p.Dept, Addr: p.Addr, Voter: true}}
 		}
 	}
-	return change{}
+	return dismissal(conf, members, c)
 }
 
 // admission brings members in, as replicas, and follows them to a new address.
@@ -147,28 +153,44 @@ func admission(conf, members []Peer, self exchange.Dept) change {
 }
 
 // dismissal takes out who is no member, and the vote of who is signed without one.
-func dismissal(conf, members []Peer, self exchange.Dept) change {
-	others := slices.ContainsFunc(conf, func(p Peer) bool { return p.Voter && signedVoter(members, p.Dept) })
+func dismissal(conf, members []Peer, c circle) change {
 	var own change
 	for _, p := range conf {
-		c := change{"remove", p}
+		next := change{"remove", p}
 		if slices.ContainsFunc(members, func(m Peer) bool { return m.Dept == p.Dept }) {
-			c.what = "demote"
+			next.what = "demote"
 		}
 		switch {
-		case c.what == "demote" && (!p.Voter || signedVoter(members, p.Dept)):
-		case p.Voter && !others: // raft would have no voter that somebody signed
-		case p.Dept == self:
-			own = c
+		case next.what == "demote" && (!p.Voter || hasVote(members, p.Dept)):
+		case p.Voter && !c.goesOnWithout(p.Dept, conf, members):
+		case p.Dept == c.self:
+			own = next
 		default:
-			return c
+			return next
 		}
 	}
 	return own
 }
 
-func signedVoter(members []Peer, dept exchange.Dept) bool {
-	return slices.ContainsFunc(members, func(m Peer) bool { return m.Dept == dept && m.Voter })
+// goesOnWithout reports whether the voters other than dept are a quorum by those
+// that answer, with a signed one among them.
+func (c circle) goesOnWithout(dept exchange.Dept, conf, members []Peer) bool {
+	voters, answering, signed := 0, 0, false
+	for _, p := range conf {
+		if !p.Voter || p.Dept == dept {
+			continue
+		}
+		voters++
+		if !c.silent(p.Dept) {
+			answering++
+			signed = signed || hasVote(members, p.Dept)
+		}
+	}
+	return signed && answering > voters/2
+}
+
+func hasVote(list []Peer, dept exchange.Dept) bool {
+	return slices.ContainsFunc(list, func(p Peer) bool { return p.Dept == dept && p.Voter })
 }
 
 // unsigned lists the voters of the configuration that no signed member entry
@@ -176,7 +198,7 @@ func signedVoter(members []Peer, dept exchange.Dept) bool {
 func unsigned(conf []Peer, members []Peer) []exchange.Dept {
 	var list []exchange.Dept
 	for _, p := range conf {
-		if p.Voter && !signedVoter(members, p.Dept) && len(members) > 0 {
+		if p.Voter && !hasVote(members, p.Dept) && len(members) > 0 {
 			list = append(list, p.Dept)
 		}
 	}
@@ -191,7 +213,7 @@ func (r *Replica) reconcile() bool {
 	if bad := unsigned(conf, members); len(bad) > 0 {
 		r.cfg.Log.Error("the raft configuration has voters that no signed member entry names", "voters", bad)
 	}
-	c := nextChange(conf, members, r.cfg.Self, r.cfg.CaughtUp)
+	c := nextChange(conf, members, circle{r.cfg.Self, r.cfg.CaughtUp, r.heard.silent})
 	id, addr := raft.ServerID(c.peer.Dept), raft.ServerAddress(c.peer.Addr)
 	var f raft.Future
 	switch {

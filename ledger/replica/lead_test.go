@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,12 @@ import (
 	"xinqiao/exchange"
 	"xinqiao/ledger"
 )
+
+// circleOf is that of aa, with those who are behind and those who are silent.
+func circleOf(behind, silent []exchange.Dept) circle {
+	return circle{"aa", func(d exchange.Dept) bool { return !slices.Contains(behind, d) },
+		func(d exchange.Dept) bool { return slices.Contains(silent, d) }}
+}
 
 func TestLeaderFollowsTheSignedMembers(t *testing.T) {
 	t.Parallel()
@@ -41,8 +48,7 @@ func TestLeaderFollowsTheSignedMembers(t *testing.T) {
 		"no signed voter would be left":   {[]Peer{p("aa", false), p("bb", false), p("cc", false)}, change{}},
 		"nobody would be left":            {[]Peer{p("dd", false)}, change{"add", p("dd", false)}},
 	} {
-		all := func(exchange.Dept) bool { return true }
-		if got := nextChange(conf, c.members, "aa", all); got != c.want {
+		if got := nextChange(conf, c.members, circleOf(nil, nil)); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
 	}
@@ -60,12 +66,39 @@ func TestVoteOnlyForTheCaughtUp(t *testing.T) {
 	}
 	conf := []Peer{p("aa", true), p("bb", true), p("cc", true), p("dd", false), p("ee", false)}
 	members := []Peer{p("aa", true), p("bb", true), p("cc", true), p("dd", true), p("ee", true)}
-	if got := nextChange(conf, members, "aa", func(exchange.Dept) bool { return false }); got != (change{}) {
+	if got := nextChange(conf, members, circleOf([]exchange.Dept{"dd", "ee"}, nil)); got != (change{}) {
 		t.Errorf("for nobody: %+v", got)
 	}
-	got := nextChange(conf, members, "aa", func(d exchange.Dept) bool { return d == "ee" })
+	got := nextChange(conf, members, circleOf([]exchange.Dept{"dd"}, nil))
 	if diff := cmp.Diff(change{"promote", p("ee", true)}, got, cmp.AllowUnexported(change{})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestNoOrderEndsTheQuorum: whatever is signed, the leader takes no vote without
+// which the voters that answer could commit nothing.
+func TestNoOrderEndsTheQuorum(t *testing.T) {
+	t.Parallel()
+	p := func(name string, voter bool) Peer {
+		return Peer{Dept: exchange.Dept(name), Addr: name + ":1", Voter: voter}
+	}
+	conf := []Peer{p("aa", true), p("bb", true), p("cc", true), p("dd", false)}
+	for name, c := range map[string]struct {
+		members []Peer
+		behind  []exchange.Dept
+		silent  []exchange.Dept
+		want    change
+	}{
+		"the dead one goes":                    {[]Peer{p("aa", true), p("bb", true), p("dd", false)}, nil, []exchange.Dept{"cc"}, change{"remove", p("cc", true)}},
+		"a living one stays beside a dead one": {[]Peer{p("aa", true), p("cc", true), p("dd", false)}, nil, []exchange.Dept{"cc"}, change{}},
+		"its successor comes first":            {[]Peer{p("aa", true), p("cc", true), p("dd", true)}, nil, []exchange.Dept{"cc"}, change{"promote", p("dd", true)}},
+		"not before it is caught up":           {[]Peer{p("aa", true), p("cc", true), p("dd", true)}, []exchange.Dept{"dd"}, []exchange.Dept{"cc"}, change{}},
+		"all replaced at once":                 {[]Peer{p("dd", true)}, nil, nil, change{"promote", p("dd", true)}},
+		"a replica goes at any time":           {[]Peer{p("aa", true), p("bb", true), p("cc", true)}, nil, []exchange.Dept{"bb", "cc"}, change{"remove", p("dd", false)}},
+	} {
+		if got := nextChange(conf, c.members, circleOf(c.behind, c.silent)); got != c.want {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
 	}
 }
 

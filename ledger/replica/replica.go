@@ -102,7 +102,7 @@ type Replica struct {
 	applier Applier
 	forward Forwarder
 
-	raft  *raft.Raft
+	raft  *raft.Raft // set once started is
 	fsm   *fsm
 	log   *wal.WAL
 	net   *network
@@ -117,9 +117,11 @@ type Replica struct {
 	workers sync.WaitGroup
 
 	pace    pace
+	heard   heard
 	yielded time.Time // when this node last handed over for its disk; the leader's duties alone use it
 
 	mu      sync.Mutex
+	started atomic.Bool
 	leading atomic.Bool // this node leads and the ledger has its genesis; written under mu
 }
 
@@ -138,7 +140,7 @@ func Open(cfg Config, a Applier, f Forwarder, l net.Listener, dial Dial) (*Repli
 	if a == nil || f == nil || l == nil || dial == nil {
 		return nil, fmt.Errorf("%w: applier, forwarder, listener and dial must be given", ErrConfig)
 	}
-	r := &Replica{cfg: cfg, applier: a, forward: f, fault: newFault(), queue: make(chan *pending, maxQueue), done: make(chan struct{})}
+	r := &Replica{cfg: cfg, applier: a, heard: heard{failed: map[exchange.Dept]struct{}{}}, forward: f, fault: newFault(), queue: make(chan *pending, maxQueue), done: make(chan struct{})}
 	logger := newRaftLogger(cfg.Log)
 	stable, logs, err := r.openStores(logger)
 	if err != nil {
@@ -264,6 +266,8 @@ func (r *Replica) start(rc *raft.Config, logs raft.LogStore, votes *stable) erro
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	r.raft.RegisterObserver(r.heard.observer())
+	r.started.Store(true)
 	return nil
 }
 
@@ -292,19 +296,22 @@ func (r *Replica) dialer(dial Dial) func(addr string, timeout time.Duration) (ne
 	}
 }
 
-// isVoter reports whether dept may send raft messages: only voters ever do.
+// isVoter reports whether dept may send raft messages: only voters ever do. The
+// genesis counts until the ledger here has members; who has just lost its vote
+// counts until raft's configuration has followed, or it could not hand over.
 func (r *Replica) isVoter(dept exchange.Dept) bool {
-	for _, p := range r.cfg.Voters {
-		if p.Dept == dept {
-			return true
-		}
+	known := r.cfg.Members()
+	if len(known) == 0 {
+		known = r.cfg.Voters
 	}
-	for _, p := range r.cfg.Members() {
-		if p.Dept == dept && p.Voter {
-			return true
-		}
+	if hasVote(known, dept) {
+		return true
 	}
-	return false
+	if !r.started.Load() {
+		return false
+	}
+	conf, _ := r.configuration()
+	return hasVote(conf, dept)
 }
 
 // Leader returns the department that leads as far as this node knows, or "".
