@@ -10,6 +10,7 @@ import (
 	"xinqiao/crypto/gm"
 	"xinqiao/crypto/keyring"
 	"xinqiao/exchange"
+	"xinqiao/exchange/demo"
 	"xinqiao/exchange/node"
 	"xinqiao/ledger"
 )
@@ -47,4 +48,18 @@ func (n *network) authority(t *testing.T) authority {
 // frame signs a frame in the authority's chain.
 func (a authority) frame(seq uint64, prev gm.Digest, entries [][]byte) ([]byte, error) {
 	return ledger.NewFrame(gm.Emmansun(), a.keys, a.genesis.Origin, exchange.Authority, a.cert, seq, prev, entries)
+}
+
+// carry brings a frame of the authority, which runs no node, to the leader.
+func (n *network) carry(t *testing.T, frame []byte) {
+	t.Helper()
+	carrier := n.turn(t, demo.Shuiwu)
+	eventually(t, "the leader takes the authority's frame", func() bool {
+		for _, d := range n.running() {
+			if carrier.client.Forward(t.Context(), d, frame) == nil {
+				return true
+			}
+		}
+		return false
+	})
 }

@@ -211,7 +211,7 @@ func (r *Replica) reconcile() bool {
 	conf, index := r.configuration()
 	members := r.cfg.Members()
 	if bad := unsigned(conf, members); len(bad) > 0 {
-		r.cfg.Log.Error("the raft configuration has voters that no signed member entry names", "voters", bad)
+		r.cfg.Log.Warn("the raft configuration has voters that no signed member entry names", "voters", bad)
 	}
 	c := nextChange(conf, members, circle{r.cfg.Self, r.cfg.CaughtUp, r.heard.silent})
 	id, addr := raft.ServerID(c.peer.Dept), raft.ServerAddress(c.peer.Addr)
