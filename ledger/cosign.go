@@ -76,7 +76,21 @@ func (l *Ledger) openCosigned() error {
 			l.cosigned = cosignState{}
 		}
 	}
+	l.cosigned.released = l.perhapsReleased()
 	return err
+}
+
+// perhapsReleased lists the answers of this department that no checkpoint here
+// covers. Which of them left before the restart is not known, so all count, from
+// now on. The tail that the replicated log brings back is not among them.
+func (l *Ledger) perhapsReleased() (list []release) {
+	for _, item := range l.toVerify {
+		e, index := item.leaf.entry, item.leaf.index
+		if index >= l.cosigned.size && e.Author == l.cfg.Self && e.Access != nil && e.Access.Outcome != exchange.Refused && item.leaf.leaf.Result == Committed {
+			list = append(list, release{index, l.opened})
+		}
+	}
+	return list
 }
 
 // Cosign gives this node's cosignature to a tree head that is its own: of a
@@ -265,11 +279,13 @@ type Witnesses interface {
 
 // PublishLoop gathers cosignatures for new heads while leading reports true,
 // about every 100 ms when something has changed, and a clock entry when frames
-// wait for one, until ctx ends.
+// wait for one, until ctx ends. In quiet times it sends the newest checkpoint again
+// now and then: a node that was down must not wait for the next entry.
 func (l *Ledger) PublishLoop(ctx context.Context, w Witnesses, leading func() bool) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	failing := false // said once, not ten times a second
+	spread := time.Now()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	var witnessing atomic.Bool
@@ -284,7 +300,14 @@ func (l *Ledger) PublishLoop(ctx context.Context, w Witnesses, leading func() bo
 		root, err := l.tree.RootAt(size)
 		l.mu.RUnlock()
 		clock := l.wantsClock()
-		if !leading() || size <= done && !clock || err != nil {
+		if !leading() || err != nil {
+			continue
+		}
+		if size <= done && !clock {
+			if _, text, err := l.Checkpoint(); err == nil && time.Since(spread) > spreadEvery {
+				spread = time.Now()
+				l.spread(ctx, w, text)
+			}
 			continue
 		}
 		note, err := l.publish(ctx, w, size, root)
@@ -335,18 +358,24 @@ func (l *Ledger) publish(ctx context.Context, w Witnesses, size uint64, root gm.
 	if err := l.Accept(ctx, text); err != nil {
 		return note, err
 	}
-	for _, dept := range members {
-		if dept != l.cfg.Self {
-			go func() {
-				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishWithin)
-				defer cancel()
-				if err := w.Publish(ctx, dept, text); err != nil {
-					l.cfg.Log.Debug("checkpoint not delivered", "dept", string(dept), "err", err)
-				}
-			}()
-		}
-	}
+	l.spread(ctx, w, text)
 	return note, nil
+}
+
+// spread sends a checkpoint to all others and does not wait for them.
+func (l *Ledger) spread(ctx context.Context, w Witnesses, text []byte) {
+	for _, dept := range l.Members() {
+		if dept == l.cfg.Self {
+			continue
+		}
+		go func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishWithin)
+			defer cancel()
+			if err := w.Publish(ctx, dept, text); err != nil {
+				l.cfg.Log.Debug("checkpoint not delivered", "dept", string(dept), "err", err)
+			}
+		}()
+	}
 }
 
 // witness has the note's times recorded, and says why when it cannot.
@@ -360,6 +389,7 @@ func (l *Ledger) witness(ctx context.Context, note checkpoint.Note) {
 
 const (
 	publishWithin = 2 * time.Second
+	spreadEvery   = 5 * time.Second        // half of what releases may go uncosigned
 	publishGrace  = 150 * time.Millisecond // for the members that are a little later than the quorum
 )
 

@@ -393,3 +393,20 @@ func TestModeARecovers(t *testing.T) {
 		}
 	})
 }
+
+// TestNewestCheckpointComesAgain: a node that was away when a checkpoint was
+// published gets it although nothing more is written.
+func TestNewestCheckpointComesAgain(t *testing.T) {
+	t.Parallel()
+	inWorld(t, worldConfig{}, func(t *testing.T, w *world) {
+		away := map[exchange.Dept]bool{"renshe": true}
+		w.publishing(t, &witnesses{world: w, dead: away}, func() { time.Sleep(time.Second) })
+		if w.covered("renshe") {
+			t.Fatal("renshe was not away")
+		}
+		w.publishing(t, &witnesses{world: w}, func() { time.Sleep(2 * spreadEvery) })
+		if !w.covered("renshe") {
+			t.Error("renshe has not got the checkpoint")
+		}
+	})
+}

@@ -212,3 +212,26 @@ func TestModeAStops(t *testing.T) {
 		released(t, "both are", n.Release(first, responseOf(label("first"))), "")
 	})
 }
+
+// TestModeAOverRestart: a node that gave an answer without a checkpoint, and was
+// started again, does not give another ten seconds' worth for each restart.
+func TestModeAOverRestart(t *testing.T) {
+	t.Parallel()
+	inWorld(t, worldConfig{}, func(t *testing.T, w *world) {
+		n := w.nodes["minzheng"]
+		r, err := n.answer("first")
+		if err != nil {
+			t.Fatal(err)
+		}
+		released(t, "first", n.Release(r, responseOf(label("first"))), "")
+		w.settle()
+		n = w.restart("minzheng", n.storage)
+		time.Sleep(uncosignedRelease + time.Second)
+		if r, err = n.Receipt(t.Context(), r.Entry()); err != nil {
+			t.Fatal(err)
+		}
+		released(t, "nothing is covered since the restart", n.Release(r, responseOf(label("first"))), exchange.CodeNoQuorum)
+		w.cosignAll(t, n.Size())
+		released(t, "a checkpoint has come", n.Release(r, responseOf(label("first"))), "")
+	})
+}
