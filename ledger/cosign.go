@@ -282,10 +282,10 @@ type Witnesses interface {
 // wait for one, until ctx ends. In quiet times it sends the newest checkpoint again
 // now and then: a node that was down must not wait for the next entry.
 func (l *Ledger) PublishLoop(ctx context.Context, w Witnesses, leading func() bool) {
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(publishEvery)
 	defer tick.Stop()
 	failing := false // said once, not ten times a second
-	spread := time.Now()
+	quiet := 0
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	var witnessing atomic.Bool
@@ -304,10 +304,10 @@ func (l *Ledger) PublishLoop(ctx context.Context, w Witnesses, leading func() bo
 			continue
 		}
 		if size <= done && !clock {
-			if _, text, err := l.Checkpoint(); err == nil && time.Since(spread) > spreadEvery {
-				spread = time.Now()
+			if _, text, err := l.Checkpoint(); err == nil && quiet%spreadTicks == spreadTicks-1 {
 				l.spread(ctx, w, text)
 			}
+			quiet++
 			continue
 		}
 		note, err := l.publish(ctx, w, size, root)
@@ -389,8 +389,9 @@ func (l *Ledger) witness(ctx context.Context, note checkpoint.Note) {
 
 const (
 	publishWithin = 2 * time.Second
-	spreadEvery   = 5 * time.Second        // half of what releases may go uncosigned
-	publishGrace  = 150 * time.Millisecond // for the members that are a little later than the quorum
+	publishEvery  = 100 * time.Millisecond
+	spreadTicks   = int(uncosignedRelease / publishEvery / 2) // in time for a node whose releases wait for it
+	publishGrace  = 150 * time.Millisecond                    // for the members that are a little later than the quorum
 )
 
 func (l *Ledger) ask(ctx context.Context, w Witnesses, dept exchange.Dept, c checkpoint.Checkpoint) (checkpoint.Cosignature, error) {

@@ -404,7 +404,7 @@ func TestNewestCheckpointComesAgain(t *testing.T) {
 		if w.covered("renshe") {
 			t.Fatal("renshe was not away")
 		}
-		w.publishing(t, &witnesses{world: w}, func() { time.Sleep(2 * spreadEvery) })
+		w.publishing(t, &witnesses{world: w}, func() { time.Sleep(uncosignedRelease) })
 		if !w.covered("renshe") {
 			t.Error("renshe has not got the checkpoint")
 		}

@@ -6,6 +6,7 @@ import (
 	"sort"
 	"time"
 
+	"xinqiao/crypto/gm"
 	"xinqiao/exchange"
 )
 
@@ -63,6 +64,21 @@ func (v *View) All(t FactType) []*Fact {
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].Key < list[j].Key })
 	return list
+}
+
+// Chain returns the number and the hash of dept's last frame here. It may be ahead
+// of what this node has verified: it says where the next frame goes, no more.
+func (v *View) Chain(dept exchange.Dept) (seq uint64, last gm.Digest) {
+	a := v.state.authors[dept]
+	return a.Seq, a.Last
+}
+
+// SignCert returns the fingerprint of dept's signing certificate in force, or zero.
+func (v *View) SignCert(dept exchange.Dept) gm.Digest {
+	if c := v.state.signCert(dept); c != nil {
+		return v.state.engine.Sum(c)
+	}
+	return gm.Digest{}
 }
 
 // Ref returns the reference to f for a Basis; the zero Ref for nil.

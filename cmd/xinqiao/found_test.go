@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -22,57 +23,106 @@ import (
 	"xinqiao/exchange/node"
 )
 
-// TestFoundByHand founds a ledger of three departments with nothing but the
-// commands and the shipped example of a charter, as its people would, and waits
-// until every node is ready. The root certifies the authority and an issuing CA,
-// which certifies the departments: one by its signing requests. Then a department
-// rotates its keys while its node runs, and another is revoked and not let in again.
-func TestFoundByHand(t *testing.T) {
-	dir := t.TempDir()
-	run := func(args ...string) string {
-		t.Helper()
-		cmd := exec.CommandContext(t.Context(), bin(t, "xinqiao"), args...)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "XINQIAO_PASSPHRASE=a passphrase for this test")
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("xinqiao %s: %v\n%s", strings.Join(args, " "), err, out)
-		}
-		return string(out)
+// handmade is a ledger of three departments that was founded with nothing but the
+// commands and the shipped example of a charter, as its people would: the root
+// certifies the authority and an issuing CA, which certifies the departments, one
+// of them by its signing requests. Its nodes run.
+type handmade struct {
+	t         *testing.T
+	dir       string
+	client    *http.Client
+	processes map[exchange.Dept]*exec.Cmd
+}
+
+// try runs a command in the people's directory and returns what it says.
+func (h *handmade) try(args ...string) (string, error) {
+	h.t.Helper()
+	cmd := exec.CommandContext(h.t.Context(), bin(h.t, "xinqiao"), args...)
+	cmd.Dir = h.dir
+	cmd.Env = append(os.Environ(), "XINQIAO_PASSPHRASE=a passphrase for this test")
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("xinqiao %s: %w\n%s%s", strings.Join(args, " "), err, out, said.Bytes())
 	}
+	return string(out), err
+}
+
+func (h *handmade) run(args ...string) string {
+	h.t.Helper()
+	out, err := h.try(args...)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return out
+}
+
+// certify gives a department its certificates and its files, and returns where its
+// node listens.
+func (h *handmade) certify(dept exchange.Dept) (raft, peer string) {
+	h.t.Helper()
+	name := string(dept)
+	if dept == demo.Minzheng {
+		h.run("pki", "csr", "--dept", name, "--keyring", name+"/keys.xq", "--out", name, "--host", "127.0.0.1")
+		h.run("pki", "issue", "--ca", "issuing", "--dept", name, "--csr", name+"/sign.csr", "--csr", name+"/enc.csr", "--out", name, "--host", "127.0.0.1")
+	} else {
+		h.run("pki", "issue", "--ca", "issuing", "--dept", name, "--keyring", name+"/keys.xq", "--out", name, "--host", "127.0.0.1")
+	}
+	h.run("pki", "issue", "--web", "--ca", "ca", "--host", "127.0.0.1", "--out", name)
+	raft, peer = free(h.t), free(h.t)
+	department(h.t, filepath.Join(h.dir, name), dept, raft, peer, free(h.t))
+	return raft, peer
+}
+
+// serve starts a department's node, or starts it again after a kill.
+func (h *handmade) serve(dept exchange.Dept) {
+	h.t.Helper()
+	h.processes[dept] = serveProcess(h.t, filepath.Join(h.dir, string(dept)))
+}
+
+func (h *handmade) kill(dept exchange.Dept) {
+	_ = h.processes[dept].Process.Kill()
+	_ = h.processes[dept].Wait()
+}
+
+func (h *handmade) ready(dept exchange.Dept) {
+	h.t.Helper()
+	dir := filepath.Join(h.dir, string(dept))
+	web, err := os.ReadFile(filepath.Join(dir, "web.addr"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	untilReady(h.t, h.client, "https://"+string(web)+"/readyz", filepath.Join(dir, "node.log"))
+}
+
+func foundByHand(t *testing.T) *handmade {
+	t.Helper()
+	h := &handmade{t: t, dir: t.TempDir(), processes: map[exchange.Dept]*exec.Cmd{}}
 	depts := []exchange.Dept{demo.Minzheng, demo.Zhujian, demo.Gongan}
-	run("pki", "init", "--dir", "ca", "--name", "Test root")
-	run("pki", "init", "--under", "ca", "--dir", "issuing", "--name", "Test issuing CA")
-	run("pki", "revoke", "--ca", "issuing", "--refresh")
-	run("pki", "issue", "--ca", "ca", "--dept", "authority", "--keyring", "authority/keys.xq", "--out", "authority")
+	h.run("pki", "init", "--dir", "ca", "--name", "Test root")
+	h.run("pki", "init", "--under", "ca", "--dir", "issuing", "--name", "Test issuing CA")
+	h.run("pki", "revoke", "--ca", "issuing", "--refresh")
+	h.run("pki", "issue", "--ca", "ca", "--dept", "authority", "--keyring", "authority/keys.xq", "--out", "authority")
 	charter, err := os.ReadFile("../../deploy/config/charter.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := string(charter)
 	for i, dept := range depts {
-		name := string(dept)
-		if dept == demo.Minzheng {
-			run("pki", "csr", "--dept", name, "--keyring", name+"/keys.xq", "--out", name, "--host", "127.0.0.1")
-			run("pki", "issue", "--ca", "issuing", "--dept", name, "--csr", name+"/sign.csr", "--csr", name+"/enc.csr", "--out", name, "--host", "127.0.0.1")
-		} else {
-			run("pki", "issue", "--ca", "issuing", "--dept", name, "--keyring", name+"/keys.xq", "--out", name, "--host", "127.0.0.1")
-		}
-		run("pki", "issue", "--web", "--ca", "ca", "--host", "127.0.0.1", "--out", name)
-		raft, peer, web := free(t), free(t), free(t)
+		raft, peer := h.certify(dept)
 		text = strings.ReplaceAll(text, fmt.Sprintf("127.0.0.1:174%d3", 4+i), raft)
 		text = strings.ReplaceAll(text, fmt.Sprintf("127.0.0.1:174%d4", 4+i), peer)
-		department(t, filepath.Join(dir, name), dept, raft, peer, web)
 	}
-	writeFile(t, filepath.Join(dir, "charter.yaml"), text)
+	writeFile(t, filepath.Join(h.dir, "charter.yaml"), text)
 	baseline, err := os.ReadFile("../../exchange/demo/rules/baseline.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, filepath.Join(dir, "baseline.yaml"), string(baseline))
-	run("genesis", "--charter", "charter.yaml", "--keyring", "authority/keys.xq", "--out", ".")
+	writeFile(t, filepath.Join(h.dir, "baseline.yaml"), string(baseline))
+	h.run("genesis", "--charter", "charter.yaml", "--keyring", "authority/keys.xq", "--out", ".")
 
-	ca, err := os.ReadFile(filepath.Join(dir, "ca", "web-ca.pem"))
+	ca, err := os.ReadFile(filepath.Join(h.dir, "ca", "web-ca.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,41 +130,37 @@ func TestFoundByHand(t *testing.T) {
 	if !pool.AppendCertsFromPEM(ca) {
 		t.Fatal("the web CA does not parse")
 	}
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
-	t.Cleanup(client.CloseIdleConnections)
-	processes := map[exchange.Dept]*exec.Cmd{}
+	h.client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	t.Cleanup(h.client.CloseIdleConnections)
 	for _, dept := range depts {
-		processes[dept] = serveProcess(t, filepath.Join(dir, string(dept)))
+		h.serve(dept)
 	}
 	for _, dept := range depts {
-		web, err := os.ReadFile(filepath.Join(dir, string(dept), "web.addr"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		untilReady(t, client, "https://"+string(web)+"/readyz", filepath.Join(dir, string(dept), "node.log"))
+		h.ready(dept)
 	}
+	return h
+}
 
-	run("keyring", "rotate", "--keyring", "zhujian/keys.xq", "--sign", "--enc", "--tag")
-	run("pki", "csr", "--dept", "zhujian", "--keyring", "zhujian/keys.xq", "--out", "zhujian", "--host", "127.0.0.1")
-	run("pki", "renew", "--ca", "issuing", "--dept", "zhujian", "--csr", "zhujian/sign.csr", "--csr", "zhujian/enc.csr", "--out", "zhujian", "--early")
+// TestFoundByHand has a department rotate its keys while its node runs, and another
+// revoked and not let in again.
+func TestFoundByHand(t *testing.T) {
+	h := foundByHand(t)
+	h.run("keyring", "rotate", "--keyring", "zhujian/keys.xq", "--sign", "--enc", "--tag")
+	h.run("pki", "csr", "--dept", "zhujian", "--keyring", "zhujian/keys.xq", "--out", "zhujian", "--host", "127.0.0.1")
+	h.run("pki", "renew", "--ca", "issuing", "--dept", "zhujian", "--csr", "zhujian/sign.csr", "--csr", "zhujian/enc.csr", "--out", "zhujian", "--early")
 	for i, want := range []bool{true, false} {
 		var done node.Renewed
-		out := run("renew", "--config", "zhujian/node.yaml", "-o", "json")
+		out := h.run("renew", "--config", "zhujian/node.yaml", "-o", "json")
 		if err := json.Unmarshal([]byte(out), &done); err != nil || done.Changed != want {
 			t.Errorf("renewal %d: %v %s", i, err, out)
 		}
 	}
-	run("trust", "add", "--trust", "trust.json", "zhujian/sign.pem")
-	_ = processes[demo.Zhujian].Process.Kill()
-	_ = processes[demo.Zhujian].Wait()
-	serveProcess(t, filepath.Join(dir, "zhujian"))
-	web, err := os.ReadFile(filepath.Join(dir, "zhujian", "web.addr"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	untilReady(t, client, "https://"+string(web)+"/readyz", filepath.Join(dir, "zhujian", "node.log"))
+	h.run("trust", "add", "--trust", "trust.json", "zhujian/sign.pem")
+	h.kill(demo.Zhujian)
+	h.serve(demo.Zhujian)
+	h.ready(demo.Zhujian)
 
-	chain, err := readCertificate(filepath.Join(dir, "gongan", pkiSign))
+	chain, err := readCertificate(filepath.Join(h.dir, "gongan", pkiSign))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,11 +168,10 @@ func TestFoundByHand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run("pki", "revoke", "--ca", "issuing", "--serial", id.Serial, "--reason", "keyCompromise")
-	_ = processes[demo.Gongan].Process.Kill()
-	_ = processes[demo.Gongan].Wait()
-	serveProcess(t, filepath.Join(dir, "gongan"))
-	untilLogged(t, filepath.Join(dir, "minzheng", "node.log"), node.ErrRevoked.Error())
+	h.run("pki", "revoke", "--ca", "issuing", "--serial", id.Serial, "--reason", "keyCompromise")
+	h.kill(demo.Gongan)
+	h.serve(demo.Gongan)
+	untilLogged(t, filepath.Join(h.dir, "minzheng", "node.log"), node.ErrRevoked.Error())
 }
 
 func untilLogged(t *testing.T, log, text string) {

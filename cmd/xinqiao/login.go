@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -50,23 +51,26 @@ func newLoginCommand() *cobra.Command {
 
 // loginLink asks the running node.
 func loginLink(ctx context.Context, cfg node.Config, officer string) (string, error) {
-	code, err := administer(ctx, cfg, "/login-codes?officer="+url.QueryEscape(officer))
+	code, err := administer(ctx, cfg, "/login-codes?officer="+url.QueryEscape(officer), nil)
 	if err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("https://%s/console/login?code=%s", cfg.Listen.Web, code), nil
 }
 
+// maxAdministered bounds what a node answers its administrator.
+const maxAdministered = 4 << 20
+
 // administer sends a command to the running node, over its administrator's socket,
 // and returns what it answers.
-func administer(ctx context.Context, cfg node.Config, path string) ([]byte, error) {
+func administer(ctx context.Context, cfg node.Config, path string, body []byte) ([]byte, error) {
 	socket := filepath.Join(cfg.Data, node.AdminSocket)
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
 	}}}
 	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://node"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://node"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +79,7 @@ func administer(ctx context.Context, cfg node.Config, path string) ([]byte, erro
 		return nil, &hintError{fmt.Errorf("reach the node: %w", err), "is the node running, and may you open its data directory?"}
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAdministered))
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 verification failed, 4 denied.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(usageError)
-	root.AddCommand(newBenchCommand(), newDemoCommand(), newGenesisCommand(), newKeyringCommand(), newServeCommand(), newLedgerCommand(), newLoginCommand(),
+	root.AddCommand(newBenchCommand(), newDemoCommand(), newGenesisCommand(), newKeyringCommand(), newServeCommand(), newLedgerCommand(), newLoginCommand(), newMemberCommand(),
 		newPKICommand(), newRenewCommand(), newSMCommand(), newTrustCommand())
 	return root
 }

@@ -41,7 +41,7 @@ to be issued anew.`,
 			if forget {
 				command += "?forget=true"
 			}
-			b, err := administer(cmd.Context(), cfg, command)
+			b, err := administer(cmd.Context(), cfg, command, nil)
 			if err != nil {
 				return err
 			}

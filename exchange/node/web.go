@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -129,12 +130,11 @@ const AdminSocket = "admin.sock"
 // maxSocketPath is what the kernel takes as a socket's path, unix(7).
 const maxSocketPath = 107
 
-// renewWithin bounds how long an administrator waits for the ledger to take new
-// certificates.
-const renewWithin = 30 * time.Second
+// administerWithin bounds how long an administrator waits for the ledger.
+const administerWithin = 30 * time.Second
 
-// openAdmin opens the local socket. It issues one-time login codes for officers
-// and takes new certificates.
+// openAdmin opens the local socket. It issues one-time login codes for officers,
+// takes new certificates, and carries between the ledger and the authority.
 func (n *Node) openAdmin() error {
 	path := filepath.Join(n.cfg.Data, AdminSocket)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -166,20 +166,36 @@ func (n *Node) openAdmin() error {
 		_, _ = fmt.Fprint(w, code) // the client is gone if it fails
 	})
 	mux.HandleFunc("POST /certificates", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), renewWithin)
-		defer cancel()
-		done, err := n.Renew(ctx, r.URL.Query().Get("forget") == "true")
+		administered(w, r, func(ctx context.Context) (Renewed, error) { return n.Renew(ctx, r.URL.Query().Get("forget") == "true") })
+	})
+	mux.HandleFunc("POST /standing", func(w http.ResponseWriter, r *http.Request) {
+		administered(w, r, n.Standing)
+	})
+	mux.HandleFunc("POST /orders", func(w http.ResponseWriter, r *http.Request) {
+		order, err := io.ReadAll(http.MaxBytesReader(w, r.Body, ledger.MaxFrame))
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusConflict)
+			http.Error(w, "the order is longer than a frame may be, or was cut short", http.StatusRequestEntityTooLarge)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(done) // the client is gone if it fails
+		administered(w, r, func(ctx context.Context) ([]Ordered, error) { return n.Submit(ctx, order) })
 	})
 	server := n.serve("admin", mux)
 	n.push("admin", server.Shutdown)
 	n.wg.Go(func() { n.served("admin", server.Serve(l)) })
 	return nil
+}
+
+// administered answers the administrator with what do returns.
+func administered[T any](w http.ResponseWriter, r *http.Request, do func(context.Context) (T, error)) {
+	ctx, cancel := context.WithTimeout(r.Context(), administerWithin)
+	defer cancel()
+	done, err := do(ctx)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(done) // the client is gone if it fails
 }
 
 // reachedAs reports whether the web certificate stands for host: callers reach

@@ -250,3 +250,9 @@ func (r *Replica) configuration() ([]Peer, uint64) {
 	}
 	return list, f.Index()
 }
+
+// Peers returns raft's latest configuration as this node has it.
+func (r *Replica) Peers() []Peer {
+	list, _ := r.configuration()
+	return list
+}
