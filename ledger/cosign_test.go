@@ -379,13 +379,13 @@ func TestModeARecovers(t *testing.T) {
 		digest := responseOf(label("a"))
 		via := &witnesses{world: w, dead: map[exchange.Dept]bool{"gongan": true, "renshe": true}}
 		w.publishing(t, via, func() {
-			released(t, "at first", n.Release(r, digest), "")
+			released(t, "at first", n.Release(r, OwnNode, digest), "")
 			time.Sleep(uncosignedRelease + time.Second)
-			released(t, "without witnesses", n.Release(r, digest), exchange.CodeNoQuorum)
+			released(t, "without witnesses", n.Release(r, OwnNode, digest), exchange.CodeNoQuorum)
 		})
 		w.publishing(t, &witnesses{world: w}, func() {
 			time.Sleep(time.Second)
-			released(t, "with witnesses", n.Release(r, digest), "")
+			released(t, "with witnesses", n.Release(r, OwnNode, digest), "")
 		})
 		p, err := n.Proof(t.Context(), r.Index())
 		if err != nil || p.Size <= r.Index() {

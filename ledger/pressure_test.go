@@ -181,7 +181,7 @@ func TestPressureOfUncosignedReleases(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := n.Release(r, responseOf(label("a"))); err != nil {
+		if err := n.Release(r, OwnNode, responseOf(label("a"))); err != nil {
 			t.Fatal(err)
 		}
 		w.advance(uncosignedRelease)

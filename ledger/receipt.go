@@ -67,12 +67,30 @@ func (l *Ledger) Receipt(ctx context.Context, id ID) (Receipt, error) {
 		deadline: leaf.At().Add(ReleaseWithin)}, nil
 }
 
+// Gate says behind what a response leaves. The zero Gate lets nothing out.
+type Gate uint8
+
+// The gates. Behind OwnNode (mode A) the entry is committed, applied and verified on
+// the releasing node, which is enough as long as nodes only crash; behind Cosigned
+// (mode B) a quorum of departments has cosigned a checkpoint that includes it, so
+// that no leader can have shown this node an order of its own.
+const (
+	OwnNode  Gate = 1
+	Cosigned Gate = 2
+)
+
+// AwaitCosigned blocks until a cosigned checkpoint includes the receipt's entry: what
+// Release asks of a response behind Cosigned.
+func (l *Ledger) AwaitCosigned(ctx context.Context, r Receipt) error {
+	return l.waitFor(ctx, func() bool { return l.cosigned.size > r.index })
+}
+
 // Release is the gate: it returns nil when the response with this digest may
 // leave the node now. It may not with another's receipt, after the deadline,
 // once anything it rests on was withdrawn or replaced in what is applied here,
-// verified or not, while earlier releases stay uncosigned, or when this ledger
-// has halted.
-func (l *Ledger) Release(r Receipt, response gm.Digest) error {
+// verified or not, while earlier releases stay uncosigned, or it is itself behind
+// Cosigned, or when this ledger has halted.
+func (l *Ledger) Release(r Receipt, g Gate, response gm.Digest) error {
 	refuse := func(code exchange.Code, kind exchange.Kind, msg, hint string) error {
 		return &exchange.Error{Kind: kind, Code: code, Op: "ledger.Release", Msg: msg, Hint: hint, Err: ErrRelease}
 	}
@@ -90,6 +108,9 @@ func (l *Ledger) Release(r Receipt, response gm.Digest) error {
 	}
 	if slot := l.state.stillHolds(&r.access, now); slot != SlotNone {
 		return refuse(slotDenial(slot), exchange.Denied, "what the answer rested on was withdrawn or changed: "+slot.String(), "ask again; the decision is made anew")
+	}
+	if g != OwnNode && (g != Cosigned || l.cosigned.size <= r.index) {
+		return refuse(exchange.CodeNoQuorum, exchange.Unavailable, "no quorum of departments has cosigned the record of this answer yet", "ask again with the same key in a moment")
 	}
 	if !l.cosigned.mayRelease(r.index, now) {
 		return refuse(exchange.CodeNoQuorum, exchange.Unavailable, "earlier releases are not cosigned by a quorum of departments", "try again when the other departments' nodes can be reached")

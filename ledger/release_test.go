@@ -34,12 +34,12 @@ func TestReleaseBindsToItsResponse(t *testing.T) {
 			t.Fatal(err)
 		}
 		right := responseOf(label("a"))
-		released(t, "its own response", n.Release(r, right), "")
-		released(t, "the zero receipt", n.Release(Receipt{}, right), exchange.CodeBinding)
-		released(t, "the zero receipt and digest", n.Release(Receipt{}, gm.Digest{}), exchange.CodeBinding)
-		released(t, "another response", n.Release(r, responseOf(label("b"))), exchange.CodeBinding)
-		released(t, "no response", n.Release(r, gm.Digest{}), exchange.CodeBinding)
-		released(t, "on another ledger", other.Release(r, right), exchange.CodeBinding)
+		released(t, "its own response", n.Release(r, OwnNode, right), "")
+		released(t, "the zero receipt", n.Release(Receipt{}, OwnNode, right), exchange.CodeBinding)
+		released(t, "the zero receipt and digest", n.Release(Receipt{}, OwnNode, gm.Digest{}), exchange.CodeBinding)
+		released(t, "another response", n.Release(r, OwnNode, responseOf(label("b"))), exchange.CodeBinding)
+		released(t, "no response", n.Release(r, OwnNode, gm.Digest{}), exchange.CodeBinding)
+		released(t, "on another ledger", other.Release(r, OwnNode, right), exchange.CodeBinding)
 		if p := r.Public(); p.Index != r.Index() || p.Entry != label("a").String() || p.Author != "minzheng" || p.Origin != testOrigin {
 			t.Errorf("public receipt: %+v", p)
 		}
@@ -125,7 +125,7 @@ func TestReleaseEnds(t *testing.T) {
 					t.Fatal(err)
 				}
 				c.change(t, w)
-				released(t, c.name, n.Release(r, responseOf(label("a"))), c.want)
+				released(t, c.name, n.Release(r, OwnNode, responseOf(label("a"))), c.want)
 				slot, ok := n.Current(&r.access)
 				if late := c.want == exchange.CodeReleaseLate; ok != (c.want == "" || late) || slot == SlotNone && c.want != "" && !late && c.want != exchange.CodeLedgerBroken {
 					t.Errorf("replay of the answer: %v %v", slot, ok)
@@ -152,7 +152,7 @@ func TestReleaseAfterWithdrawalNotYetVerified(t *testing.T) {
 		if s := n.Stats(); s.Verified == s.Size {
 			t.Fatal("the verifier was not held")
 		}
-		released(t, "withdrawn, unverified", n.Release(r, responseOf(label("a"))), exchange.DenyWithdrawn)
+		released(t, "withdrawn, unverified", n.Release(r, OwnNode, responseOf(label("a"))), exchange.DenyWithdrawn)
 		if _, ok := n.Current(&r.access); ok {
 			t.Error("the answer could be replayed")
 		}
@@ -197,19 +197,19 @@ func TestModeAStops(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		released(t, "first", n.Release(first, responseOf(label("first"))), "")
+		released(t, "first", n.Release(first, OwnNode, responseOf(label("first"))), "")
 		time.Sleep(uncosignedRelease)
-		released(t, "within the time", n.Release(second, responseOf(label("second"))), "")
+		released(t, "within the time", n.Release(second, OwnNode, responseOf(label("second"))), "")
 		time.Sleep(time.Millisecond)
-		released(t, "uncosigned for too long", n.Release(second, responseOf(label("second"))), exchange.CodeNoQuorum)
+		released(t, "uncosigned for too long", n.Release(second, OwnNode, responseOf(label("second"))), exchange.CodeNoQuorum)
 		w.cosignAll(t, first.Index())
-		released(t, "a checkpoint that ends just before it", n.Release(second, responseOf(label("second"))), exchange.CodeNoQuorum)
+		released(t, "a checkpoint that ends just before it", n.Release(second, OwnNode, responseOf(label("second"))), exchange.CodeNoQuorum)
 		w.cosignAll(t, first.Index()+1)
-		released(t, "the oldest is covered", n.Release(second, responseOf(label("second"))), "")
+		released(t, "the oldest is covered", n.Release(second, OwnNode, responseOf(label("second"))), "")
 		time.Sleep(2 * uncosignedRelease)
-		released(t, "the second is not", n.Release(first, responseOf(label("first"))), exchange.CodeNoQuorum)
+		released(t, "the second is not", n.Release(first, OwnNode, responseOf(label("first"))), exchange.CodeNoQuorum)
 		w.cosignAll(t, n.Size())
-		released(t, "both are", n.Release(first, responseOf(label("first"))), "")
+		released(t, "both are", n.Release(first, OwnNode, responseOf(label("first"))), "")
 	})
 }
 
@@ -223,15 +223,44 @@ func TestModeAOverRestart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		released(t, "first", n.Release(r, responseOf(label("first"))), "")
+		released(t, "first", n.Release(r, OwnNode, responseOf(label("first"))), "")
 		w.settle()
 		n = w.restart("minzheng", n.storage)
 		time.Sleep(uncosignedRelease + time.Second)
 		if r, err = n.Receipt(t.Context(), r.Entry()); err != nil {
 			t.Fatal(err)
 		}
-		released(t, "nothing is covered since the restart", n.Release(r, responseOf(label("first"))), exchange.CodeNoQuorum)
+		released(t, "nothing is covered since the restart", n.Release(r, OwnNode, responseOf(label("first"))), exchange.CodeNoQuorum)
 		w.cosignAll(t, n.Size())
-		released(t, "a checkpoint has come", n.Release(r, responseOf(label("first"))), "")
+		released(t, "a checkpoint has come", n.Release(r, OwnNode, responseOf(label("first"))), "")
+	})
+}
+
+// TestCosignedGate: a response behind the stricter gate leaves with the checkpoint
+// that includes its entry and no sooner, and one behind no gate never.
+func TestCosignedGate(t *testing.T) {
+	t.Parallel()
+	inWorld(t, worldConfig{}, func(t *testing.T, w *world) {
+		n := w.nodes["minzheng"]
+		r, err := n.answer("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest := responseOf(label("a"))
+		released(t, "behind no gate", n.Release(r, 0, digest), exchange.CodeNoQuorum)
+		released(t, "before any checkpoint", n.Release(r, Cosigned, digest), exchange.CodeNoQuorum)
+		w.cosignAll(t, r.Index())
+		released(t, "with a checkpoint that ends just before it", n.Release(r, Cosigned, digest), exchange.CodeNoQuorum)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := n.AwaitCosigned(ctx, r); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("wait for a checkpoint that does not come: %v", err)
+		}
+		w.cosignAll(t, r.Index()+1)
+		if err := n.AwaitCosigned(t.Context(), r); err != nil {
+			t.Error(err)
+		}
+		released(t, "with the checkpoint", n.Release(r, Cosigned, digest), "")
+		released(t, "and still behind no gate", n.Release(r, 0, digest), exchange.CodeNoQuorum)
 	})
 }

@@ -80,7 +80,7 @@ func TestRenewalUnderLoad(t *testing.T) {
 			}
 		}
 		w.settle()
-		if err := n.Release(before, responseOf(label("before"))); err != nil {
+		if err := n.Release(before, OwnNode, responseOf(label("before"))); err != nil {
 			t.Errorf("an answer from before the renewal: %v", err)
 		}
 		signed := map[gm.Digest]int{}

@@ -179,7 +179,7 @@ func restartGoesOn(t *testing.T, w *world) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	released(t, "after the restart", n.Release(r, responseOf(e.ID)), "")
+	released(t, "after the restart", n.Release(r, OwnNode, responseOf(e.ID)), "")
 	if size, _, err := n.Checkpoint(); err != nil || size != n.Size() {
 		t.Errorf("checkpoint after the restart: %d %v", size, err)
 	}
@@ -227,7 +227,7 @@ func TestFlushFailureHalts(t *testing.T) {
 		if err := n.Halted(); !errors.Is(err, ErrHalted) || !strings.Contains(err.Error(), "no space") {
 			t.Errorf("halted: %v", err)
 		}
-		released(t, "halted", n.Release(r, responseOf(label("a"))), exchange.CodeLedgerBroken)
+		released(t, "halted", n.Release(r, OwnNode, responseOf(label("a"))), exchange.CodeLedgerBroken)
 		if _, err := n.Append(t.Context(), ackEntry("minzheng", label("b"), "gongan")); !errors.Is(err, ErrHalted) {
 			t.Errorf("append: %v", err)
 		}

@@ -144,7 +144,7 @@ func TestForgedFrameHalts(t *testing.T) {
 				if err := n.Read(t.Context(), func(*View) error { return nil }); !errors.Is(err, ErrHalted) {
 					t.Errorf("read: %v", err)
 				}
-				released(t, "halted", n.Release(r, responseOf(label("a"))), exchange.CodeLedgerBroken)
+				released(t, "halted", n.Release(r, OwnNode, responseOf(label("a"))), exchange.CodeLedgerBroken)
 				if _, _, _, err := n.Await(t.Context(), "zhujian", label("never")); !errors.Is(err, ErrHalted) {
 					t.Errorf("await: %v", err)
 				}

@@ -25,6 +25,9 @@ type prepared struct {
 	Sealed  []byte    `cbor:"3,keyasint,omitempty"`
 	Denial  []byte    `cbor:"4,keyasint,omitempty"`
 	Body    []byte    `cbor:"5,keyasint"`
+	// Gate is that of the sealed answer: chosen with the decision, so that nothing
+	// that changes later opens a wider one.
+	Gate ledger.Gate `cbor:"6,keyasint,omitempty"`
 }
 
 // decideAgain bounds how often a decision is made anew because its basis
@@ -202,7 +205,7 @@ func (b *Broker) decide(ctx context.Context, from exchange.Dept, q request, msg 
 		p, err := b.prepare(d)
 		return p, d.outcome, err
 	}
-	d.encCert, d.basis = r.encCert, r.basis
+	d.encCert, d.basis, d.gate = r.encCert, r.basis, r.gate
 	decision := policy.Decide(r.facts)
 	d.rule, d.reasons = decision.Rule, decision.Reasons
 	if permit, ok := decision.Permit(); ok {
@@ -253,6 +256,7 @@ type draft struct {
 	rule      string
 	retain    string
 	reasons   []exchange.Reason
+	gate      ledger.Gate // of an answer
 }
 
 // tagEpoch separates the tags of denials from those of answers. Anyone may ask
@@ -367,6 +371,7 @@ func (b *Broker) prepare(d draft) (prepared, error) {
 		if p.Sealed, err = b.seal(d, id, answer); err != nil {
 			return p, err
 		}
+		p.Gate = d.gate
 		access.Response, access.Size = b.cfg.Engine.Sum(p.Sealed), ledger.SizeBucket(len(p.Sealed))
 	}
 	raw, commitment, err := detail.Encode(b.cfg.Engine)
@@ -421,7 +426,13 @@ func (b *Broker) record(ctx context.Context, p prepared) (out []byte, stale ledg
 		if err != nil {
 			return nil, stale, appendError("broker.Answer", err)
 		}
-		r.Sealed, err = b.release(receipt, p.Sealed)
+		if p.Gate == ledger.Cosigned {
+			if err := b.cfg.Ledger.AwaitCosigned(ctx, receipt); err != nil {
+				return nil, stale, &exchange.Error{Kind: exchange.Unavailable, Code: exchange.CodeNoQuorum, Op: "broker.Answer", Err: err,
+					Msg: "no quorum of departments has cosigned the record of this answer yet", Hint: "ask again with the same key in a moment"}
+			}
+		}
+		r.Sealed, err = b.release(receipt, p.Gate, p.Sealed)
 		if exchange.Is(err, exchange.Denied) {
 			return nil, entry.ID, nil
 		}
@@ -437,11 +448,11 @@ func (b *Broker) record(ctx context.Context, p prepared) (out []byte, stale ledg
 }
 
 // release is the one door through which a sealed response leaves.
-func (b *Broker) release(r ledger.Receipt, sealed []byte) ([]byte, error) {
+func (b *Broker) release(r ledger.Receipt, g ledger.Gate, sealed []byte) ([]byte, error) {
 	if len(sealed) == 0 {
 		return nil, errors.New("no response to release")
 	}
-	if err := b.cfg.Ledger.Release(r, b.cfg.Engine.Sum(sealed)); err != nil {
+	if err := b.cfg.Ledger.Release(r, g, b.cfg.Engine.Sum(sealed)); err != nil {
 		return nil, err
 	}
 	return sealed, nil

@@ -22,6 +22,7 @@ type reading struct {
 	basis   ledger.Basis
 	revoked [][]byte // ids of materials, from the holder's status list
 	encCert []byte   // the requester's encryption certificate
+	gate    ledger.Gate
 }
 
 // party is what the ledger says of a department.
@@ -232,7 +233,7 @@ func (b *Broker) readStatus(v *ledger.View, q request, r *reading) error {
 	}
 	for _, item := range items {
 		if item.Item == q.Item {
-			r.facts.ItemKnown = true
+			r.facts.ItemKnown, r.gate = true, gateOf(item, q.Views)
 		}
 	}
 	f := v.Fact(ledger.FactStatus, string(q.Holder))
@@ -245,6 +246,19 @@ func (b *Broker) readStatus(v *ledger.View, q request, r *reading) error {
 	}
 	r.facts.MaterialsCurrent = true
 	return nil
+}
+
+// gateOf holds back an answer that may give away the value of a field which the
+// holder's catalogue calls sensitive until a quorum of departments has cosigned
+// its record; a lying leader alone must not get at those.
+func gateOf(item exchange.CatalogueItem, views []exchange.View) ledger.Gate {
+	for _, v := range views {
+		named := slices.ContainsFunc(item.Fields, func(f exchange.CatalogueField) bool { return f.Name == v.Field && !f.Sensitive })
+		if v.Mode == exchange.Value && !named {
+			return ledger.Cosigned
+		}
+	}
+	return ledger.OwnNode
 }
 
 func (b *Broker) catalogue(f *ledger.Fact) ([]exchange.CatalogueItem, error) {

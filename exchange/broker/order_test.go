@@ -313,6 +313,56 @@ func TestUncosigned(t *testing.T) {
 	})
 }
 
+// TestSensitiveWaitsForACheckpoint: an answer with the value of a field that the
+// holder calls sensitive leaves when a quorum has cosigned its record, also after a
+// restart; one without it leaves at once.
+func TestSensitiveWaitsForACheckpoint(t *testing.T) {
+	t.Parallel()
+	newCast(t).play(t, func(t *testing.T, w *world) {
+		items := catalogueOf(holder)
+		for i, f := range items[0].Fields {
+			items[0].Fields[i].Sensitive = f.Name == "spouse_name"
+		}
+		w.publish(holder, ledger.FactChange{Type: ledger.FactCatalogue, Key: string(holder), Action: ledger.Set, Content: canon.MustMarshal(items)})
+		q := question(w.consent(5))
+		plain := q
+		plain.Views = q.Views[:1]
+		if got := must[exchange.Answer](t)(w.askWith("plain", plain)); got.Outcome != exchange.Allowed {
+			t.Fatalf("%v because of %v", got.Outcome, got.Reasons)
+		}
+		w.cosign()
+		before := w.released(holder)
+		got, err := w.askWith("k", q) // nobody cosigns
+		if !exchange.Is(err, exchange.Unavailable) || len(got.Fields) > 0 || w.released(holder) != before+1 {
+			t.Fatalf("without a checkpoint: %v, %v, %d on record", got.Outcome, err, w.released(holder)-before)
+		}
+		w.sites[holder].restart()
+		type result struct {
+			exchange.Answer
+			err error
+		}
+		done := make(chan result, 1)
+		go func() {
+			a, err := w.askWith("k", q)
+			done <- result{a, err}
+		}()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		select {
+		case r := <-done:
+			t.Errorf("it did not wait for the checkpoint: %v, %v", r.Outcome, r.err)
+		default:
+			w.cosign()
+			if r := <-done; r.err != nil || r.Outcome != exchange.Allowed || len(r.Fields) != 2 {
+				t.Errorf("with a checkpoint: %v, %v", r.Outcome, r.err)
+			}
+		}
+		if w.released(holder) != before+1 {
+			t.Error("the wait made a second entry")
+		}
+	})
+}
+
 // TestSource covers what a department's own system can do wrong.
 func TestSource(t *testing.T) {
 	t.Parallel()

@@ -54,7 +54,7 @@ func (c *Control) Append(w Write, out *Outcome) error {
 	}
 	r, err := c.p.ledger.Receipt(ctx, e.ID)
 	if err == nil {
-		err = c.p.ledger.Release(r, e.Access.Response)
+		err = c.p.ledger.Release(r, ledger.OwnNode, e.Access.Response)
 	}
 	if err == nil {
 		out.Released = true
