@@ -304,6 +304,6 @@ func TestNoQuorumReleasesNothing(t *testing.T) {
 		}
 	}
 	if a := askUntil(ctx, t, c, "question-a", q); a.Outcome != exchange.Allowed {
-		t.Errorf("with the quorum back: outcome %s, want allowed", a.Outcome)
+		t.Errorf("with the quorum back: outcome %s for %v, want allowed", a.Outcome, a.Reasons)
 	}
 }

@@ -178,10 +178,8 @@ func (n *Node) Submit(ctx context.Context, order []byte) ([]Ordered, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, known := n.ledger.Lookup(exchange.Authority, ids[0]); !known {
-		if err := n.replica.Propose(ctx, order); err != nil {
-			return nil, fmt.Errorf("the leader does not take the order: if it was signed on an older standing, sign it again on a new one: %w", err)
-		}
+	if err := n.proposeOrder(ctx, order, ids[0]); err != nil {
+		return nil, fmt.Errorf("the leader does not take the order: if it was signed on an older standing, sign it again on a new one: %w", err)
 	}
 	var list []Ordered
 	for _, id := range ids {
@@ -198,6 +196,28 @@ func (n *Node) Submit(ctx context.Context, order []byte) ([]Ordered, error) {
 	n.log.Info("order of the authority submitted", "entries", len(list))
 	return list, nil
 }
+
+// proposeOrder hands an order on until a leader has taken it or has refused it for
+// what it is: an election passes.
+func (n *Node) proposeOrder(ctx context.Context, order []byte, first ledger.ID) error {
+	for {
+		if _, known := n.ledger.Lookup(exchange.Authority, first); known {
+			return nil
+		}
+		err := n.replica.Propose(ctx, order)
+		switch exchange.KindOf(err) {
+		case exchange.Invalid, exchange.Forged, exchange.Conflict:
+			return err
+		}
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		sleep(ctx, orderRetry)
+	}
+}
+
+// orderRetry is the pause between two attempts to reach a leader.
+const orderRetry = 200 * time.Millisecond
 
 func orderEntries(order []byte) ([]ledger.ID, error) {
 	var f ledger.Frame
