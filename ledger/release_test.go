@@ -213,8 +213,8 @@ func TestModeAStops(t *testing.T) {
 	})
 }
 
-// TestModeAOverRestart: a node that gave an answer without a checkpoint, and was
-// started again, does not give another ten seconds' worth for each restart.
+// TestModeAOverRestart: a node that gave an answer without a checkpoint still knows
+// of it after a restart, and stops ten seconds after the start.
 func TestModeAOverRestart(t *testing.T) {
 	t.Parallel()
 	inWorld(t, worldConfig{}, func(t *testing.T, w *world) {
