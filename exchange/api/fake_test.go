@@ -112,6 +112,7 @@ type rig struct {
 	*fake
 	handler http.Handler
 	log     *bytes.Buffer
+	seeing  sync.Mutex // of seen
 	seen    []string
 }
 
@@ -133,7 +134,11 @@ func newRig(t testing.TB, change ...func(*api.Config)) *rig {
 	e := gm.Emmansun()
 	cfg := api.Config{Exchanges: r, Authorities: r, Catalogue: r, Ledger: r, Population: exchange.Synthetic, Explain: policy.Explain, Engine: e,
 		Clock: func() time.Time { return noon }, Log: slog.New(slog.NewJSONHandler(r.log, nil)),
-		Observe: func(route string, status int, _ float64) { r.seen = append(r.seen, route+" "+http.StatusText(status)) },
+		Observe: func(route string, status int, _ float64) {
+			r.seeing.Lock()
+			defer r.seeing.Unlock()
+			r.seen = append(r.seen, route+" "+http.StatusText(status))
+		},
 		Systems: []api.System{
 			{Name: "portal", TokenHash: e.Sum([]byte(token)), Expires: noon.Add(time.Hour),
 				Scopes: []api.Scope{api.ScopeExchange, api.ScopeConsent, api.ScopeCatalogue, api.ScopeLedger}},
