@@ -276,6 +276,13 @@ func TestNoQuorumReleasesNothing(t *testing.T) {
 	q := subsidy(t, c, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 120*time.Second)
 	defer cancel()
+	// A holder that has not heard of the consent when the quorum goes would deny.
+	for _, err := c.Client(demo.Shuiwu).Authority(ctx, q.Authority); err != nil; _, err = c.Client(demo.Shuiwu).Authority(ctx, q.Authority) {
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 	gone := []exchange.Dept{demo.Gongan, demo.Minzheng}
 	for _, dept := range gone {
 		if err := c.Kill(ctx, dept); err != nil {
