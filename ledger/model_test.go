@@ -264,7 +264,7 @@ type machine struct {
 }
 
 func newMachine(t *testing.T) *machine {
-	m := &machine{t: t, realm: paperRealm(), chains: map[exchange.Dept]authorState{}, clock: 1000}
+	m := &machine{t: t, realm: paperRealm(), chains: map[exchange.Dept]authorState{}, clock: 1_000_000}
 	for range 3 {
 		s := newMemStorage()
 		m.replicas = append(m.replicas, &replica{Ledger: paperLedger(t, s), storage: s})
